@@ -1,0 +1,85 @@
+"""What a language model is asked and what it streams back, whatever API serves it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model made earlier, as it goes back into the context. ``arguments`` is JSON text."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the context. Tool messages answer ``tool_call_id``; assistant messages may carry ``tool_calls``.
+
+    ``images`` are data or https URLs, for models that see.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``tools`` are JSON-schema function definitions; ``tool_choice`` is auto, none, required or a function's name."""
+
+    messages: tuple[Message, ...]
+    model: str = ""
+    temperature: float | None = None
+    max_tokens: int | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of one tool call: the first piece of ``index`` names ``call_id`` and ``name``."""
+
+    index: int
+    arguments: str
+    call_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last delta. ``reason``: stop, length, tool_calls or content_filter; token counts are 0 when unknown."""
+
+    reason: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+Delta = TextDelta | ToolCallDelta | Finished
+
+
+class LlmError(Exception):
+    """The model could not answer. ``code``: llm_unavailable, llm_timeout, llm_auth, llm_rate_limited, llm_bad_response."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class LanguageModel(Protocol):
+    name: str
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        """Tokens as they come; closing the iterator stops the model. Raises LlmError."""
+        ...

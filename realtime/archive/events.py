@@ -1,0 +1,59 @@
+"""What leaves a live call for the record: one JSON struct per event, appended to the tenant's archive stream.
+
+Applying events is idempotent: ``seq`` grows by one per call, and an event at or below what a row has seen changes nothing.
+"""
+
+from typing import Any
+
+import msgspec
+
+TENANTS_KEY = "avb:archive:tenants"
+
+
+def stream_key(tenant: str) -> str:
+    return f"avb:{tenant}:archive"
+
+
+class ArchiveEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """``at`` is Unix time in seconds; ``session_id`` is the call's ``sess_…``."""
+
+    session_id: str
+    seq: int
+    at: float
+
+
+class CallStarted(ArchiveEvent, frozen=True, kw_only=True, tag="call.started"):
+    conversation_id: str
+    agent: str
+    channel: str
+    key_id: str
+    end_user: str
+    model: str
+
+
+class ItemStored(ArchiveEvent, frozen=True, kw_only=True, tag="item.stored"):
+    """The item as the protocol shows it now (``content`` with transcripts, without audio bytes). Sent again when it changes:
+    a late transcript, a truncation. ``timings_ms`` holds stage times of the turn, ``audio_ms`` the item's spoken length."""
+
+    item: dict[str, Any]
+    previous_item_id: str | None
+    response_id: str | None = None
+    audio_ms: int = 0
+    timings_ms: dict[str, float] = {}
+
+
+class ItemDeleted(ArchiveEvent, frozen=True, kw_only=True, tag="item.deleted"):
+    item_id: str
+
+
+class CallEnded(ArchiveEvent, frozen=True, kw_only=True, tag="call.ended"):
+    """``reason``: client_closed, server_drained, expired, error, overloaded."""
+
+    reason: str
+    duration_s: float
+
+
+AnyArchiveEvent = CallStarted | ItemStored | ItemDeleted | CallEnded
+
+encode_event = msgspec.json.Encoder().encode
+decode_event = msgspec.json.Decoder(AnyArchiveEvent).decode
