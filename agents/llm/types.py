@@ -1,7 +1,7 @@
 """What a language model is asked and what it streams back, whatever API serves it."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 
@@ -69,7 +69,10 @@ Delta = TextDelta | ToolCallDelta | Finished
 
 
 class LlmError(Exception):
-    """The model could not answer. ``code``: llm_unavailable, llm_timeout, llm_auth, llm_rate_limited, llm_bad_response."""
+    """The model could not answer.
+
+    ``code``: llm_unavailable, llm_timeout, llm_auth, llm_rate_limited or llm_bad_response.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -80,6 +83,6 @@ class LlmError(Exception):
 class LanguageModel(Protocol):
     name: str
 
-    def stream(self, request: Request) -> AsyncIterator[Delta]:
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Tokens as they come; closing the iterator stops the model. Raises LlmError."""
         ...

@@ -1,31 +1,27 @@
-"""The narrow interfaces that a runner needs. Real ones are wired in ``agentvoicebox/gateway.py``; tests wire scripted ones."""
+"""The narrow interfaces that a runner needs. ``agentvoicebox/gateway.py`` wires real ones; tests wire scripted ones."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from agents.llm.types import LanguageModel
 from realtime.archive.events import AnyArchiveEvent
-from speech.engines import Pcm, Transcript
+from speech.engines import Pcm, SpokenChunk, Transcript
+
+__all__ = ["Archive", "Hearing", "Listening", "ListeningStream", "Ports", "Scored", "Speaking", "SpokenChunk"]
 
 Scored = Callable[[int, float], None]
-"""Called on the event loop for each 32 ms window: (its last sample at 16 kHz, counted from the stream's start, probability)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpokenChunk:
-    """PCM at 24 kHz, in order, without gap or repeat. ``degraded``: not the first-choice engine."""
-
-    pcm: Pcm
-    engine: str
-    degraded: bool = False
+"""Called on the event loop for each 32 ms window: (last sample at 16 kHz from the stream's start, probability)."""
 
 
 class ListeningStream(Protocol):
     """One caller's audio on its way to voice activity detection."""
 
     def push(self, pcm_24khz: Pcm) -> None:
-        """Never blocks; resampling and scoring happen off the event loop, batched over calls."""
+        """Never blocks; resampling and scoring happen off the event loop, batched over calls.
+
+        Raises speech.engines.SpeechFailed when the call cannot be listened to any more.
+        """
         ...
 
     def close(self) -> None: ...
@@ -44,7 +40,9 @@ class Hearing(Protocol):
 
 
 class Speaking(Protocol):
-    def synthesise(self, text: str, *, tenant: str, session_id: str, voice: str, speed: float) -> AsyncIterator[SpokenChunk]:
+    def synthesise(
+        self, text: str, *, tenant: str, session_id: str, voice: str, speed: float
+    ) -> AsyncGenerator[SpokenChunk, None]:
         """One phrase. Raises speech.engines.SpeechFailed. Closing the iterator drops the job, on the worker too."""
         ...
 

@@ -1,0 +1,32 @@
+"""From an agent and a conversation to what a language model is asked."""
+
+from typing import Any
+
+from agents.llm.types import Message, Request
+from agents.spec import AgentSpec
+
+DEFAULT_INSTRUCTIONS = (
+    "You are a helpful, friendly voice assistant. Your answers are spoken aloud: keep them to one or two short "
+    "sentences, in the caller's language, without lists, markup or emoji."
+)
+
+
+def build_request(
+    agent: AgentSpec,
+    *,
+    instructions: str,
+    messages: tuple[Message, ...],
+    tools: list[dict[str, Any]],
+    tool_choice: str | dict[str, Any],
+    max_output_tokens: int | str,
+) -> Request:
+    """``tools`` and ``tool_choice`` as the session shows them; ``max_output_tokens`` an integer or "inf"."""
+    system = (Message("system", instructions),) if instructions else ()
+    return Request(
+        messages=system + messages,
+        model=agent.model,
+        temperature=agent.temperature,
+        max_tokens=max_output_tokens if isinstance(max_output_tokens, int) else None,
+        tools=tuple(tool for tool in tools if tool.get("type") == "function"),
+        tool_choice=tool_choice if isinstance(tool_choice, str) else str(tool_choice["name"]),
+    )

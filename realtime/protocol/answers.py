@@ -1,0 +1,198 @@
+"""The agent's side of a session: responses, one active in the conversation and any number beside it."""
+
+from collections.abc import Callable
+
+from agents.dialogue.prompt import build_request
+from realtime.protocol import effects as do
+from realtime.protocol import events as ev
+from realtime.protocol.call import Call
+from realtime.protocol.config import check_modalities, check_voice
+from realtime.protocol.conversation import Item, to_messages
+from realtime.protocol.response import Response
+from realtime.protocol.shapes import Invalid
+
+
+class Answers:
+    """``hear(wire, item_id)`` makes an item of a response's own input and has its audio recognised."""
+
+    def __init__(self, call: Call, hear: Callable[[ev.JsonObject, str], Item]) -> None:
+        self.call = call
+        self._hear = hear
+        self._active: Response | None = None
+        self._out_of_band: dict[str, Response] = {}
+        self._owes_answer = False
+
+    # ---- what the ear tells ----
+
+    def interrupt(self) -> bool:
+        if self._active is None:
+            return False
+        self._owes_answer = False  # the turn that begins here gets an answer for both
+        self._cancel(self._active, "turn_detected")
+        return True
+
+    def turn_ended(self, item: Item) -> None:
+        if self._active is not None:
+            self._owes_answer = True
+        elif not item.noise:
+            self._create({})
+
+    def words_settled(self, item: Item) -> None:
+        for response in [self._active, *self._out_of_band.values()]:
+            if response is None or item.id not in response.awaiting:
+                continue
+            response.awaiting.discard(item.id)
+            if response.awaiting:
+                continue
+            if item.noise:
+                self._end(response, "completed")
+            else:
+                self._start_reply(response)
+
+    # ---- what the client asks ----
+
+    def create_asked(self, event: ev.ResponseCreate) -> None:
+        if self.call.config.is_transcription:
+            raise Invalid(
+                "invalid_value", "Responses cannot be created in a transcription session. Open one of type 'realtime'."
+            )
+        out_of_band = event.response.get("conversation") == "none"
+        if self._active is not None and not out_of_band:
+            raise Invalid(
+                "conversation_already_has_active_response",
+                f"Conversation already has an active response in progress: {self._active.id}. "
+                "Wait until the response is finished before creating a new one.",
+            )
+        self._create(event.response)
+
+    def _create(self, asked: ev.JsonObject) -> None:
+        wire = self.call.config.wire
+        effective = {**wire, **asked}
+        check_modalities(effective["output_modalities"], "response.output_modalities")
+        items = self._input_items(asked["input"]) if "input" in asked else list(self.call.conversation)
+        output = {**wire["audio"]["output"], **((asked.get("audio") or {}).get("output") or {})}
+        check_voice(output["voice"], "response.audio.output.voice")
+        out_of_band = asked.get("conversation") == "none"
+        response = Response(
+            id=self.call.new_id("resp"),
+            conversation=None if out_of_band else self.call.conversation,
+            modality=effective["output_modalities"][0],
+            voice=output["voice"] if isinstance(output["voice"], str) else output["voice"]["id"],
+            voice_wire=output["voice"],
+            format=output["format"],
+            max_output_tokens=effective["max_output_tokens"],
+            metadata=asked.get("metadata"),
+            new_id=self.call.new_id,
+            say=self.call.say,
+            asked=asked,
+            context=items if "input" in asked else None,
+        )
+        response.awaiting = {item.id for item in items if item.awaiting_transcript}
+        if out_of_band:
+            self._out_of_band[response.id] = response
+        else:
+            self._active, self._owes_answer = response, False
+        response.create()
+        if not response.awaiting:
+            self._start_reply(response)
+
+    def _input_items(self, wires: list[ev.JsonObject]) -> list[Item]:
+        """A response's own context: items of the conversation by reference, and others that enter nothing."""
+        items = []
+        for index, wire in enumerate(wires):
+            if wire["type"] == "item_reference":
+                item = self.call.conversation.get(wire["id"])
+                if item is None:
+                    raise Invalid(
+                        "item_reference_invalid_item_id",
+                        f"Error creating response: the item with id '{wire['id']}' does not exist.",
+                        f"response.input[{index}].id",
+                    )
+            else:
+                item = self._hear(wire, wire.get("id") or self.call.new_id("item"))
+            items.append(item)
+        return items
+
+    def _start_reply(self, response: Response) -> None:
+        effective = {**self.call.config.wire, **response.asked}
+        items = response.context if response.context is not None else list(self.call.conversation)
+        request = build_request(
+            self.call.agent,
+            instructions=effective["instructions"],
+            messages=to_messages(items),
+            tools=effective["tools"],
+            tool_choice=effective["tool_choice"],
+            max_output_tokens=response.max_output_tokens,
+        )
+        self.call.do(
+            do.StartReply(
+                response.id,
+                request,
+                response.modality,
+                response.voice,
+                self.call.config.wire["audio"]["output"]["speed"],
+            )
+        )
+
+    def cancel_asked(self, event: ev.ResponseCancel) -> None:
+        if event.response_id in self._out_of_band:
+            self._cancel(self._out_of_band[event.response_id], "client_cancelled")
+        elif self._active is not None and event.response_id in (None, self._active.id):
+            self._cancel(self._active, "client_cancelled")
+        else:
+            raise Invalid("response_cancel_not_active", "Cancellation failed: no active response found")
+
+    def _cancel(self, response: Response, reason: str) -> None:
+        self.call.do(do.CancelReply(response.id))
+        self._end(response, "cancelled", {"type": "cancelled", "reason": reason})
+
+    def _end(self, response: Response, status: str, details: ev.JsonObject | None = None) -> None:
+        response.finish(status, details)
+        if response.conversation is not None:
+            for item in response.output:
+                if item.id in self.call.conversation:
+                    self.call.store(item, response.id)
+            self.call.conversation.forget_old_audio()
+            self._active = None
+        else:
+            del self._out_of_band[response.id]
+        if self._owes_answer and self._active is None:
+            self._create({})
+
+    def _replying(self, response_id: str) -> Response | None:
+        if self._active is not None and self._active.id == response_id:
+            return self._active
+        return self._out_of_band.get(response_id)
+
+    # ---- what a reply brings ----
+
+    def reply_began(self, result: ev.ReplyBegan) -> None:
+        if (response := self._replying(result.response_id)) is not None:
+            response.begin_message()
+
+    def reply_text(self, result: ev.ReplyText) -> None:
+        if (response := self._replying(result.response_id)) is not None:
+            response.text(result.text)
+
+    def reply_audio(self, result: ev.ReplyAudio) -> None:
+        if (response := self._replying(result.response_id)) is not None:
+            response.audio(result.pcm_24khz)
+
+    def reply_tool_call(self, result: ev.ReplyToolCall) -> None:
+        if (response := self._replying(result.response_id)) is not None:
+            response.tool_call(result.index, result.call_id, result.name, result.arguments)
+
+    def reply_finished(self, result: ev.ReplyFinished) -> None:
+        if (response := self._replying(result.response_id)) is None:
+            return
+        response.count(result.input_tokens, result.output_tokens, result.cached_tokens)
+        if result.reason in ("length", "content_filter"):
+            reason = "max_output_tokens" if result.reason == "length" else "content_filter"
+            self._end(response, "incomplete", {"type": "incomplete", "reason": reason})
+        else:
+            self._end(response, "completed")
+
+    def reply_failed(self, result: ev.ReplyFailed) -> None:
+        if (response := self._replying(result.response_id)) is not None:
+            error = {"type": "server_error", "code": result.code, "message": result.message}
+            self._end(response, "failed", {"type": "failed", "error": error})

@@ -1,0 +1,205 @@
+"""The effective session: what ``session.created`` shows, how an update merges into it, and typed views for the rest.
+
+The wire object is the truth; an update is checked against ``contract`` before it comes here, and a refused one leaves
+nothing behind.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from agents.spec import AgentSpec
+from realtime.protocol.events import JsonObject, Modality
+from realtime.protocol.shapes import Invalid, spoken_list
+from realtime.protocol.turns import ServerVad
+from speech.tts.voices import OPENAI_VOICES, VOICES
+
+SERVER_VAD = {
+    "type": "server_vad",
+    "threshold": 0.5,
+    "prefix_padding_ms": 300,
+    "silence_duration_ms": 200,
+    "idle_timeout_ms": None,
+    "create_response": True,
+    "interrupt_response": True,
+}
+SEMANTIC_VAD = {"type": "semantic_vad", "eagerness": "auto", "create_response": True, "interrupt_response": True}
+# Until an end-of-turn model decides, eagerness is how long a pause ends a turn.
+SEMANTIC_SILENCE_MS = {"low": 1_200, "medium": 800, "auto": 800, "high": 500}
+RESPONDING = ("create_response", "interrupt_response", "idle_timeout_ms")
+
+
+def _turn_detection(patch: JsonObject | None, current: JsonObject | None, transcription: bool) -> JsonObject | None:
+    if patch is None:
+        return None
+    kind = patch["type"]
+    defaults = SERVER_VAD if kind == "server_vad" else SEMANTIC_VAD
+    kept = current if current is not None and current["type"] == kind else {}
+    merged = {**defaults, **kept, **patch}
+    if transcription:
+        merged = {name: value for name, value in merged.items() if name not in RESPONDING}
+    return merged
+
+
+def _transcription(patch: JsonObject | None, current: JsonObject | None) -> JsonObject | None:
+    if patch is None:
+        return None
+    same = current is not None and patch.get("model", current["model"]) == current["model"]
+    merged = {"model": "whisper-1", "language": None, "prompt": None, **((current or {}) if same else {}), **patch}
+    merged.pop("delay", None)  # accepted, never echoed
+    return merged
+
+
+def check_modalities(modalities: list[Modality], path: str) -> None:
+    if len(modalities) != 1:
+        raise Invalid(
+            "invalid_value",
+            f"Invalid modalities: {sorted(modalities)}. Supported combinations are: ['text'] and ['audio'].",
+            path,
+        )
+
+
+def check_voice(voice: str | JsonObject, path: str) -> None:
+    """OpenAI's names and Kokoro's own; a custom voice's id is one of them. Raises Invalid."""
+    name = voice if isinstance(voice, str) else voice["id"]
+    if name not in VOICES:
+        raise Invalid(
+            "invalid_value",
+            f"Invalid value: '{name}'. Supported values are: {spoken_list(sorted(OPENAI_VOICES))}, "
+            "and Kokoro's own voices, such as 'af_heart'.",
+            path,
+        )
+
+
+def _merged_input(current: JsonObject, patch: JsonObject, transcription: bool) -> JsonObject:
+    merged = {**current, **patch}
+    if "turn_detection" in patch:
+        merged["turn_detection"] = _turn_detection(patch["turn_detection"], current["turn_detection"], transcription)
+    if "transcription" in patch:
+        merged["transcription"] = _transcription(patch["transcription"], current["transcription"])
+    if merged["format"]["type"] == "audio/pcm":
+        merged["format"] = {"type": "audio/pcm", "rate": 24_000}
+    return merged
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """``wire`` is never changed in place; ``updated`` gives a new one."""
+
+    wire: JsonObject
+
+    @classmethod
+    def realtime(cls, *, session_id: str, model: str, expires_at: int, agent: AgentSpec) -> "SessionConfig":
+        return cls(
+            {
+                "type": "realtime",
+                "object": "realtime.session",
+                "id": session_id,
+                "model": model,
+                "output_modalities": ["audio"],
+                "instructions": agent.instructions,
+                "tools": [],
+                "tool_choice": "auto",
+                "max_output_tokens": "inf",
+                "tracing": None,
+                "truncation": "auto",
+                "prompt": None,
+                "expires_at": expires_at,
+                "audio": {
+                    "input": {
+                        "format": {"type": "audio/pcm", "rate": 24_000},
+                        "transcription": None,
+                        "noise_reduction": None,
+                        "turn_detection": _turn_detection(agent.turn_detection, None, False),
+                    },
+                    "output": {
+                        "format": {"type": "audio/pcm", "rate": 24_000},
+                        "voice": agent.voice,
+                        "speed": agent.speed,
+                    },
+                },
+                "include": None,
+            }
+        )
+
+    @classmethod
+    def transcription(cls, *, session_id: str, expires_at: int) -> "SessionConfig":
+        return cls(
+            {
+                "type": "transcription",
+                "object": "realtime.transcription_session",
+                "id": session_id,
+                "expires_at": expires_at,
+                "audio": {
+                    "input": {
+                        "format": {"type": "audio/pcm", "rate": 24_000},
+                        "transcription": None,
+                        "noise_reduction": None,
+                        "turn_detection": _turn_detection({"type": "server_vad"}, None, True),
+                    }
+                },
+                "include": None,
+            }
+        )
+
+    def updated(self, patch: JsonObject, *, assistant_has_spoken: bool = False) -> "SessionConfig":
+        """Deep merge: absent keeps, null clears, arrays replace. Raises Invalid."""
+        if patch["type"] != self.wire["type"]:
+            raise Invalid(
+                "invalid_value",
+                f"Invalid value: '{patch['type']}'. A session's type cannot change; this one is '{self.wire['type']}'.",
+                "session.type",
+            )
+        wire = copy.deepcopy(self.wire)
+        for name, value in patch.items():
+            if name in ("type", "model", "audio"):
+                continue  # the model is fixed when the session opens
+            if name == "output_modalities":
+                check_modalities(value, "session.output_modalities")
+            wire[name] = value
+        audio = patch.get("audio", {})
+        if "input" in audio:
+            wire["audio"]["input"] = _merged_input(wire["audio"]["input"], audio["input"], self.is_transcription)
+        if "output" in audio:
+            voice = audio["output"].get("voice", wire["audio"]["output"]["voice"])
+            check_voice(voice, "session.audio.output.voice")
+            if assistant_has_spoken and voice != wire["audio"]["output"]["voice"]:
+                raise Invalid(
+                    "cannot_update_voice", "Cannot update a conversation's voice if assistant audio is present."
+                )
+            wire["audio"]["output"].update(audio["output"])
+        return SessionConfig(wire)
+
+    @property
+    def id(self) -> str:
+        return str(self.wire["id"])
+
+    @property
+    def is_transcription(self) -> bool:
+        return bool(self.wire["type"] == "transcription")
+
+    @property
+    def input_format(self) -> str:
+        return str(self.wire["audio"]["input"]["format"]["type"])
+
+    @property
+    def input_transcription(self) -> JsonObject | None:
+        value: JsonObject | None = self.wire["audio"]["input"]["transcription"]
+        return value
+
+    @property
+    def vad(self) -> ServerVad | None:
+        turn: JsonObject | None = self.wire["audio"]["input"]["turn_detection"]
+        if turn is None:
+            return None
+        responding: dict[str, Any] = {
+            name: turn.get(name, not self.is_transcription) for name in ("create_response", "interrupt_response")
+        }
+        if turn["type"] == "semantic_vad":
+            return ServerVad(silence_duration_ms=SEMANTIC_SILENCE_MS[turn["eagerness"]], **responding)
+        return ServerVad(
+            threshold=turn["threshold"],
+            prefix_padding_ms=turn["prefix_padding_ms"],
+            silence_duration_ms=turn["silence_duration_ms"],
+            **responding,
+        )

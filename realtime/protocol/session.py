@@ -1,0 +1,191 @@
+"""A call as a state machine without I/O.
+
+1. Everything that changes the state of a call is here and in its two sides, ``ear`` and ``answers``; nothing else is.
+2. It never waits, never looks at a clock, never draws a random number: ids and time come in; time is counted in
+   samples.
+3. A result that names a response no longer active changes nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from agents.spec import AgentSpec
+from realtime.protocol import effects as do
+from realtime.protocol import events as ev
+from realtime.protocol.answers import Answers
+from realtime.protocol.call import Call, Limits
+from realtime.protocol.config import SessionConfig
+from realtime.protocol.conversation import Item
+from realtime.protocol.ear import Ear
+from realtime.protocol.shapes import Invalid
+
+CLOSE_EXPIRED = 1001
+CLOSE_TRY_AGAIN = 1011
+
+
+class Session:
+    """One instance per call. ``new_id(prefix)`` gives unique ids, ``config`` the session as it opens."""
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        agent: AgentSpec,
+        new_id: Callable[[str], str],
+        limits: Limits | None = None,
+    ) -> None:
+        self.call = Call(config, agent, new_id, limits or Limits())
+        self.answers = Answers(self.call, self._hear_inline)
+        self.ear = Ear(self.call, self.answers)
+        self._receivers = self._table()
+
+    def open(self) -> list[do.Effect]:
+        """The first effects of a call."""
+        effects: list[do.Effect] = []
+        self.call.effects = effects
+        self.call.say(ev.SessionCreated(session=self.call.config.wire))
+        self.ear.listen_anew()
+        return effects
+
+    def receive(self, entering: ev.Input) -> list[do.Effect]:
+        effects: list[do.Effect] = []
+        self.call.effects = effects
+        try:
+            self._receivers[type(entering)](entering)
+        except Invalid as fault:
+            event_id = entering.event_id if isinstance(entering, ev.ClientEvent) else None
+            body = ev.ErrorBody(
+                type="invalid_request_error",
+                code=fault.code,
+                message=fault.message,
+                param=fault.param,
+                event_id=event_id,
+            )
+            self.call.say(ev.Error(error=body))
+        return effects
+
+    def _table(self) -> dict[type[ev.Input], Callable[[Any], None]]:
+        return {
+            ev.Refused: self._refused,
+            ev.SessionUpdate: self._session_update,
+            ev.SessionExpired: self._expired,
+            ev.ListeningFailed: self._deaf,
+            ev.InputAudioAppend: self.ear.append,
+            ev.InputAudioCommit: self.ear.commit_asked,
+            ev.InputAudioClear: self.ear.clear,
+            ev.WindowScored: self.ear.window_scored,
+            ev.TranscriptReady: self.ear.transcript_ready,
+            ev.TranscriptFailed: self.ear.transcript_failed,
+            ev.OutputAudioClear: self._output_clear,
+            ev.ItemCreate: self._item_create,
+            ev.ItemRetrieve: self._item_retrieve,
+            ev.ItemDelete: self._item_delete,
+            ev.ItemTruncate: self._item_truncate,
+            ev.ResponseCreate: self.answers.create_asked,
+            ev.ResponseCancel: self.answers.cancel_asked,
+            ev.ReplyBegan: self.answers.reply_began,
+            ev.ReplyText: self.answers.reply_text,
+            ev.ReplyAudio: self.answers.reply_audio,
+            ev.ReplyToolCall: self.answers.reply_tool_call,
+            ev.ReplyFinished: self.answers.reply_finished,
+            ev.ReplyFailed: self.answers.reply_failed,
+        }
+
+    def _refused(self, event: ev.Refused) -> None:
+        raise Invalid(event.code, event.message, event.param)
+
+    def _session_update(self, event: ev.SessionUpdate) -> None:
+        call = self.call
+        before = call.config
+        call.config = before.updated(event.session, assistant_has_spoken=call.conversation.assistant_has_spoken)
+        call.say(ev.SessionUpdated(session=call.config.wire))
+        self.ear.adapt(before)
+
+    def _expired(self, _: ev.SessionExpired) -> None:
+        self.call.do(do.Close(CLOSE_EXPIRED, "Your session hit the maximum duration of 60 minutes."))
+
+    def _deaf(self, failure: ev.ListeningFailed) -> None:
+        """A call that cannot hear is no call: the client is told, and told to come again."""
+        self.call.say(ev.Error(error=ev.ErrorBody(type="server_error", code=failure.code, message=failure.message)))
+        self.call.do(do.Close(CLOSE_TRY_AGAIN, failure.code))
+
+    def _output_clear(self, _: ev.OutputAudioClear) -> None:
+        raise Invalid(
+            "invalid_value",
+            "Invalid value: 'output_audio_buffer.clear'. It is for WebRTC and SIP; on a WebSocket send "
+            "'response.cancel' and 'conversation.item.truncate'.",
+            "type",
+        )
+
+    # ---- items ----
+
+    def _hear_inline(self, wire: ev.JsonObject, item_id: str) -> Item:
+        item = self.ear.item(wire, item_id)
+        self.ear.hear(item)
+        return item
+
+    def _item_create(self, event: ev.ItemCreate) -> None:
+        call = self.call
+        item_id = event.item.get("id") or call.new_id("item")
+        if item_id in call.conversation:
+            raise Invalid(
+                "item_create_duplicate_item_id", f"Error adding item: an item with id '{item_id}' already exists."
+            )
+        if len(call.conversation) >= call.limits.items:
+            raise Invalid(
+                "conversation_too_long",
+                f"Error adding item: the conversation already holds {call.limits.items} items. Delete some first.",
+            )
+        after = event.previous_item_id or call.conversation.last_id
+        if after == "root":
+            after = None
+        elif after is not None and after not in call.conversation:
+            raise Invalid(
+                "item_create_invalid_previous_item_id",
+                f"Error adding item: the previous item with id '{after}' does not exist.",
+            )
+        item = self.ear.item(event.item, item_id)
+        if item.type == "function_call_output" and not call.conversation.has_call(item.call_id):
+            raise Invalid("invalid_tool_call_id", f"Tool call ID '{item.call_id}' not found in conversation.")
+        call.conversation.insert(item, after)
+        call.say(ev.ItemAdded(previous_item_id=after, item=item.wire()))
+        call.say(ev.ItemDone(previous_item_id=after, item=item.wire()))
+        call.store(item)
+        self.ear.hear(item)
+
+    def _existing(self, item_id: str, doing: str, code: str) -> Item:
+        item = self.call.conversation.get(item_id)
+        if item is None:
+            raise Invalid(code, f"Error {doing} item: the item with id '{item_id}' does not exist.")
+        return item
+
+    def _item_retrieve(self, event: ev.ItemRetrieve) -> None:
+        call = self.call
+        item = self._existing(event.item_id, "retrieving", "item_retrieve_invalid_item_id")
+        call.say(ev.ItemRetrieved(item=item.wire(with_audio=True)))
+
+    def _item_delete(self, event: ev.ItemDelete) -> None:
+        call = self.call
+        self._existing(event.item_id, "deleting", "item_delete_invalid_item_id")
+        call.conversation.delete(event.item_id)
+        call.say(ev.ItemDeleted(item_id=event.item_id))
+        call.do(do.Forget(event.item_id))
+
+    def _item_truncate(self, event: ev.ItemTruncate) -> None:
+        call = self.call
+        item = self._existing(event.item_id, "truncating", "item_truncate_invalid_item_id")
+        if item.role != "assistant" or not item.phrases or item.audio_ms == 0:
+            raise Invalid("unsupported_content_type", "Only model output audio messages can be truncated")
+        if event.content_index >= len(item.content):
+            raise Invalid(
+                "invalid_value",
+                f"Invalid value: {event.content_index}. The item has {len(item.content)} content parts.",
+                "content_index",
+            )
+        if event.audio_end_ms > item.audio_ms:
+            raise Invalid(
+                "invalid_value",
+                f"Audio content of {item.audio_ms}ms is already shorter than {event.audio_end_ms}ms",
+            )
+        item.truncate(event.audio_end_ms)
+        call.say(ev.ItemTruncated(item_id=item.id, content_index=event.content_index, audio_end_ms=event.audio_end_ms))
+        call.store(item)

@@ -1,0 +1,97 @@
+"""Turn taking by voice activity: speech probabilities in, turn events out. Time is the audio itself.
+
+Three states: SILENT → SPEAKING (speech for ``MIN_SPEECH_MS``) → PAUSED (silence for ``pause_ms``) → SILENT (silence for
+``silence_duration_ms``), and from PAUSED back to SPEAKING when speech goes on.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+WINDOW_MS = 32
+MIN_SPEECH_MS = 64
+HYSTERESIS = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVad:
+    """OpenAI's ``server_vad`` settings, in ms and 0..1."""
+
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 200
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """Speech; its first window began at ``at_ms``."""
+
+    at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The caller may have finished; the last speech ended at ``at_ms``."""
+
+    at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """They had not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The turn is over; ``at_ms`` is now, the silence included."""
+
+    at_ms: float
+
+
+Turn = Began | Paused | Resumed | Ended
+
+
+class _State(Enum):
+    SILENT = auto()
+    SPEAKING = auto()
+    PAUSED = auto()
+
+
+@dataclass
+class TurnDetector:
+    """Feed windows in order; ``at_ms`` counts from wherever the caller counts, at the window's end."""
+
+    vad: ServerVad
+    pause_ms: int = 96
+    _state: _State = field(default=_State.SILENT, init=False)
+    _speech_ms: float = field(default=0.0, init=False)
+    _silence_ms: float = field(default=0.0, init=False)
+
+    @property
+    def speaking(self) -> bool:
+        return self._state is not _State.SILENT
+
+    def step(self, at_ms: float, probability: float) -> list[Turn]:
+        loud = probability >= self.vad.threshold
+        quiet = probability < max(self.vad.threshold - HYSTERESIS, 0.01)
+        if self._state is _State.SILENT:
+            self._speech_ms = self._speech_ms + WINDOW_MS if loud else 0.0
+            if self._speech_ms < MIN_SPEECH_MS:
+                return []
+            self._state, self._silence_ms = _State.SPEAKING, 0.0
+            return [Began(max(0.0, at_ms - self._speech_ms))]
+        # Between the thresholds the last verdict stands: a fading voice ends no pause.
+        if loud or (not quiet and self._state is _State.SPEAKING):
+            resumed = self._state is _State.PAUSED
+            self._state, self._silence_ms = _State.SPEAKING, 0.0
+            return [Resumed()] if resumed else []
+        self._silence_ms += WINDOW_MS
+        turns: list[Turn] = []
+        if self._state is _State.SPEAKING and self._silence_ms >= min(self.pause_ms, self.vad.silence_duration_ms):
+            self._state = _State.PAUSED
+            turns.append(Paused(at_ms - self._silence_ms))
+        if self._silence_ms >= self.vad.silence_duration_ms:
+            self._state, self._speech_ms = _State.SILENT, 0.0
+            turns.append(Ended(at_ms))
+        return turns

@@ -1,0 +1,121 @@
+"""The door of a call: what a client brings to the upgrade, and how it is turned away.
+
+Like the real service, a refusal completes the upgrade, says why in an ``error`` event, and closes.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from random import Random
+from urllib.parse import parse_qs
+
+from realtime.protocol import events as ev
+
+KEY_SUBPROTOCOL = "openai-insecure-api-key."
+AGENT_PREFIX = "agent:"
+CLOSE_UNAUTHENTICATED = 3000
+CLOSE_UNUSABLE = 4000
+CLOSE_TRY_AGAIN = 1013
+
+# Clients hard-code these; each opens the default agent. Any other model is an agent's name.
+MODELS = (
+    "gpt-realtime",
+    "gpt-realtime-mini",
+    "gpt-realtime-1.5",
+    "gpt-realtime-2",
+    "gpt-realtime-2.1",
+    "gpt-realtime-2.1-mini",
+    "gpt-audio-1.5",
+    "gpt-audio-mini",
+    "gpt-4o-realtime-preview",
+    "gpt-4o-mini-realtime-preview",
+)
+
+
+class Refusal(Exception):  # noqa: N818 - the caller hears it as an error event
+    """Why a call is not let in. ``close_code`` 3000 and 4000 are final for clients, 1013 means try again."""
+
+    def __init__(self, code: str | None, message: str, close_code: int, *, kind: str = "invalid_request_error") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.close_code = close_code
+        self.kind = kind
+
+    @property
+    def close_reason(self) -> str:
+        return f"{self.kind}.{self.code}" if self.code else self.kind
+
+    def event(self, event_id: str) -> ev.Error:
+        return ev.Error(event_id=event_id, error=ev.ErrorBody(type=self.kind, code=self.code, message=self.message))
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What an upgrade asks for. ``agent`` None is the default one; ``model`` is what the session shows."""
+
+    key: str
+    model: str
+    agent: str | None
+    transcription: bool
+    subprotocol: str | None
+
+
+def mask(key: str) -> str:
+    """Enough of a key to recognise it by."""
+    return f"{key[:9]}***{key[-4:]}" if len(key) > 20 else "***"
+
+
+def find_key(headers: Mapping[str, str], subprotocols: Iterable[str]) -> str:
+    """From ``Authorization: Bearer``, ``api-key`` or the browsers' subprotocol. Raises Refusal."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        return bearer.strip()
+    if headers.get("api-key"):
+        return headers["api-key"]
+    for offered in subprotocols:
+        if offered.startswith(KEY_SUBPROTOCOL):
+            return offered.removeprefix(KEY_SUBPROTOCOL)
+    raise Refusal(None, "Missing bearer or basic authentication in header", CLOSE_UNAUTHENTICATED)
+
+
+def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str) -> Visit:
+    """``headers`` with lower-case names; unknown query keys are ignored. Raises Refusal."""
+    key = find_key(headers, subprotocols)
+    asked = {name: values[-1] for name, values in parse_qs(query).items()}
+    subprotocol = "realtime" if "realtime" in subprotocols else None
+    if asked.get("intent") == "transcription":
+        return Visit(key, "", asked.get("agent"), True, subprotocol)
+    model = asked.get("model", "")
+    if not model:
+        raise Refusal(
+            "missing_model",
+            "You must provide a model parameter, for example wss://HOST/v1/realtime?model=gpt-realtime "
+            "or ?model=agent:NAME",
+            CLOSE_UNUSABLE,
+        )
+    known = any(model == name or model.startswith(f"{name}-20") for name in MODELS)
+    agent = asked.get("agent") if known else model.removeprefix(AGENT_PREFIX)
+    return Visit(key, model, agent, False, subprotocol)
+
+
+def unknown_model(model: str) -> Refusal:
+    return Refusal(
+        "invalid_model",
+        f'Model "{model}" is not supported in realtime mode. Use {MODELS[0]} or agent:NAME.',
+        CLOSE_UNUSABLE,
+    )
+
+
+def wrong_key(key: str) -> Refusal:
+    return Refusal("invalid_api_key", f"Incorrect API key provided: {mask(key)}.", CLOSE_UNAUTHENTICATED)
+
+
+def id_source() -> Callable[[str], str]:
+    """Unique ids such as ``item_…`` with 21 characters after the prefix; not secrets."""
+    random = Random(secrets.randbits(128))  # noqa: S311
+
+    def new_id(prefix: str) -> str:
+        return f"{prefix}_{random.getrandbits(84):021x}"
+
+    return new_id

@@ -1,0 +1,322 @@
+"""One call: inputs in, effects done. A runner owns every task of its call, and none outlives it.
+
+``feed`` is synchronous: what an input changes and what that asks for happen before the next input, so the order of
+events on the wire is the order of states.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from realtime.archive import events as archive
+from realtime.protocol import effects as do
+from realtime.protocol import events as ev
+from realtime.protocol.session import Session
+from realtime.protocol.wire import GA, Ga
+from realtime.runtime.metrics import FAULTS, MESSAGE_DURATION, MESSAGES, OVERLOADED
+from realtime.runtime.ports import ListeningStream, Ports
+from realtime.runtime.speaking import Reply
+from realtime.runtime.timings import Timings
+from speech.engines import TTS_HZ, Pcm, SpeechFailed
+
+CLOSE_OVERLOADED = 1008
+CLOSE_GRACE_S = 1.0
+LARGE_FRAME = 256 * 1024
+"""Frames beyond this many characters are parsed in a thread: they would hold the loop for more than 2 ms."""
+
+log = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """What carries a call's events. ``receive`` gives None when the other side has gone."""
+
+    async def receive(self) -> str | bytes | None: ...
+
+    async def send(self, frame: str) -> None: ...
+
+    async def close(self, code: int, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """``outbox_bytes``: what may wait for a slow reader; ``session_s``: a call's longest life."""
+
+    outbox_bytes: int = 16 * 1024 * 1024
+    session_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class CallRecord:
+    """What the archive wants to know of a call that its items do not say."""
+
+    tenant: str
+    agent: str
+    channel: str
+    key_id: str
+    end_user: str
+    model: str
+
+
+class CallOver(Exception):
+    """The call has ended; carries the reason for the archive."""
+
+
+@dataclass
+class Runner:
+    session: Session
+    ports: Ports
+    transport: Transport
+    record: CallRecord
+    config: RunnerConfig = field(default_factory=RunnerConfig)
+    dialect: Ga = GA
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._outbox: deque[str] = deque()
+        self._outbox_bytes = 0
+        self._outbox_ready = asyncio.Event()
+        self._outbox_empty = asyncio.Event()
+        self._closing: asyncio.Future[do.Close] = asyncio.get_running_loop().create_future()
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stream: ListeningStream | None = None
+        self._timings = Timings(self.clock)
+        self._seq = 0
+        self._reason = "error"
+        self._over = False
+
+    @property
+    def session_id(self) -> str:
+        return self.session.call.config.id
+
+    # ---- life ----
+
+    async def run(self) -> str:
+        """Until either side hangs up. Returns the reason that the archive keeps."""
+        began = self.clock()
+        self._archive(
+            archive.CallStarted,
+            conversation_id=self.session.call.conversation.id,
+            agent=self.record.agent,
+            channel=self.record.channel,
+            key_id=self.record.key_id,
+            end_user=self.record.end_user,
+            model=self.record.model,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._do(self.session.open())
+                group.create_task(self._read())
+                group.create_task(self._write())
+                group.create_task(self._close())
+                group.create_task(self._expire())
+        except* CallOver as over:
+            self._reason = str(over.exceptions[0])
+        finally:
+            if self._stream is not None:
+                self._stream.close()
+            self._archive(archive.CallEnded, reason=self._reason, duration_s=round(self.clock() - began, 3))
+        return self._reason
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (frame := await self.transport.receive()) is not None:
+            began = self.clock()
+            if len(frame) > LARGE_FRAME:
+                event = await loop.run_in_executor(None, self.dialect.parse, frame)
+            else:
+                event = self.dialect.parse(frame)
+            self.feed(event)
+            MESSAGES.labels("in").inc()
+            MESSAGE_DURATION.observe(self.clock() - began)
+        raise self._end("client_closed")
+
+    async def _write(self) -> None:
+        while True:
+            while self._outbox:
+                frame = self._outbox.popleft()
+                self._outbox_bytes -= len(frame)
+                try:
+                    await self.transport.send(frame)
+                except ConnectionError:
+                    raise self._end("client_closed") from None
+            self._outbox_ready.clear()
+            self._outbox_empty.set()
+            await self._outbox_ready.wait()
+            self._outbox_empty.clear()
+
+    async def _close(self) -> None:
+        """Once somebody asked for it: what was said first goes out first, unless the other side does not read."""
+        closing = await self._closing
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_GRACE_S):
+                await self._outbox_empty.wait()
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(CLOSE_GRACE_S):
+                await self.transport.close(closing.code, closing.reason)
+        raise self._end(self._reason)
+
+    def _end(self, reason: str) -> CallOver:
+        self._over = True
+        return CallOver(reason)
+
+    async def _expire(self) -> None:
+        await asyncio.sleep(self.config.session_s)
+        self._reason = "expired"
+        self.feed(ev.SessionExpired())
+
+    # ---- inputs and effects ----
+
+    def feed(self, entering: ev.Input) -> None:
+        """Nothing enters a call that is over, or is being closed for a reader that does not keep up."""
+        if self._over or self._reason == "overloaded":
+            return
+        self._do(self.session.receive(entering))
+
+    def _do(self, effects: list[do.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case do.Send(event):
+                    self._send(event)
+                case do.Listen(pcm):
+                    self._listen(pcm)
+                case do.OpenListening(generation):
+                    self._open_listening(generation)
+                case do.CloseListening():
+                    self._close_listening()
+                case do.Transcribe(job_id):
+                    self._spawn(job_id, self._transcribe(effect))
+                case do.DropTranscription(job_id):
+                    self._cancel(job_id)
+                case do.StartReply(response_id):
+                    self._timings.reply_started(response_id)
+                    self._spawn(response_id, self._reply(effect))
+                case do.CancelReply(response_id):
+                    self._cancel(response_id)
+                case do.Store():
+                    self._store(effect)
+                case do.Forget(item_id):
+                    self._archive(archive.ItemDeleted, item_id=item_id)
+                case do.Mark(stage):
+                    if stage == "speech_stopped":
+                        self._timings.turn_ended()
+                    else:
+                        self._timings.transcript()
+                case do.Close():
+                    self._ask_to_close(effect)
+
+    def _send(self, event: ev.ServerEvent) -> None:
+        frame = self.dialect.encode(event)
+        self._outbox.append(frame)
+        self._outbox_bytes += len(frame)
+        self._outbox_ready.set()
+        MESSAGES.labels("out").inc()
+        if self._outbox_bytes > self.config.outbox_bytes and not self._closing.done():
+            OVERLOADED.inc()
+            log.warning("call ended: its client reads too slowly, %d bytes were waiting", self._outbox_bytes)
+            self._reason = "overloaded"
+            self._ask_to_close(do.Close(CLOSE_OVERLOADED, "outbox_overflow: the client reads too slowly"))
+
+    def _ask_to_close(self, close: do.Close) -> None:
+        if not self._closing.done():
+            self._closing.set_result(close)
+
+    def _listen(self, pcm_24khz: Pcm) -> None:
+        if self._stream is None or self._closing.done():
+            return
+        try:
+            self._stream.push(pcm_24khz)
+        except SpeechFailed as error:
+            log.error("call ended: %s", error.message)
+            self.feed(ev.ListeningFailed(code=error.code, message=error.message))
+
+    def _open_listening(self, generation: int) -> None:
+        self._close_listening()
+
+        def scored(end_sample_16khz: int, probability: float) -> None:
+            self.feed(
+                ev.WindowScored(generation=generation, end_sample_16khz=end_sample_16khz, probability=probability)
+            )
+
+        self._stream = self.ports.listening.open(scored)
+
+    def _close_listening(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    # ---- work under way ----
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        assert self._group is not None  # noqa: S101 - effects are done inside ``run``
+        task = self._group.create_task(work)
+        self._tasks[name] = task
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+
+    def _cancel(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+
+    async def _transcribe(self, wanted: do.Transcribe) -> None:
+        try:
+            transcript = await self.ports.hearing.transcribe(
+                wanted.pcm_24khz,
+                tenant=self.record.tenant,
+                session_id=self.session_id,
+                sample_rate_hz=TTS_HZ,
+                language=wanted.language,
+                prompt=wanted.prompt,
+            )
+        except SpeechFailed as error:
+            self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code=error.code, message=error.message))
+        except Exception:
+            FAULTS.labels("transcribe").inc()
+            log.exception("transcription failed unexpectedly")
+            self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code="server_error", message="Transcription failed."))
+        else:
+            self.feed(ev.TranscriptReady(job_id=wanted.job_id, transcript=transcript))
+
+    async def _reply(self, start: do.StartReply) -> None:
+        response_id = start.response_id
+        reply = Reply(
+            start,
+            self.ports,
+            tenant=self.record.tenant,
+            session_id=self.session_id,
+            feed=self.feed,
+            mark=lambda stage: self._timings.stage(response_id, stage),
+        )
+        try:
+            await reply.run()
+        except Exception:
+            FAULTS.labels("reply").inc()
+            log.exception("reply failed unexpectedly")
+            message = "The server had an error while processing your request. Sorry about that!"
+            self.feed(ev.ReplyFailed(response_id=response_id, code="server_error", message=message))
+        finally:
+            self._timings.forget(response_id)
+
+    # ---- the archive ----
+
+    def _archive(self, kind: type[archive.ArchiveEvent], **fields: Any) -> None:
+        self._seq += 1
+        event: Any = kind(session_id=self.session_id, seq=self._seq, at=self.now(), **fields)
+        self.ports.archive.put(self.record.tenant, event)
+
+    def _store(self, store: do.Store) -> None:
+        self._archive(
+            archive.ItemStored,
+            item=store.item,
+            previous_item_id=store.previous_item_id,
+            response_id=store.response_id,
+            audio_ms=store.audio_ms,
+            timings_ms=self._timings.stages_ms(store.response_id) if store.response_id else {},
+        )

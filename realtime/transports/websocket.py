@@ -1,0 +1,114 @@
+"""Calls over WebSocket: a Channels consumer with its own receive loop, so that no frame waits for a database thread."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+
+from agents.spec import Caller
+from realtime.protocol.call import Limits
+from realtime.protocol.config import SessionConfig
+from realtime.protocol.session import Session
+from realtime.protocol.wire import GA
+from realtime.runtime.door import Refusal, Visit, id_source, read_visit
+from realtime.runtime.metrics import CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED
+from realtime.runtime.ports import Ports
+from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
+from speech.logs import log_context
+
+log = logging.getLogger(__name__)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class VoiceGateway:
+    """All that a call over WebSocket needs of its process. ``admit`` gives the caller's agent or raises Refusal."""
+
+    ports: Ports
+    admit: Callable[[Visit], Awaitable[Caller]]
+    limits: Limits = field(default_factory=Limits)
+    runner: RunnerConfig = field(default_factory=RunnerConfig)
+
+
+class AsgiTransport:
+    """A call's frames over one ASGI WebSocket."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> str | bytes | None:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        text = message.get("text")
+        return text if text is not None else message.get("bytes")
+
+    async def send(self, frame: str) -> None:
+        await self._send({"type": "websocket.send", "text": frame})
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
+    """One socket, one call."""
+
+    gateway: VoiceGateway
+
+    def __init__(self, gateway: VoiceGateway) -> None:
+        self.gateway = gateway
+        self.new_id = id_source()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Not AsyncConsumer's: its dispatch asks the database about stale connections before every message.
+        message = await receive()
+        if message["type"] != "websocket.connect":
+            return
+        transport = AsgiTransport(receive, send)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        offered = list(scope.get("subprotocols", ()))
+        subprotocol = "realtime" if "realtime" in offered else None
+        try:
+            visit = read_visit(headers, offered, scope.get("query_string", b"").decode("latin-1"))
+            caller = await self.gateway.admit(visit)
+        except Refusal as refusal:
+            CONNECTIONS_REFUSED.labels(refusal.code or "unauthenticated").inc()
+            log.info("call refused: %s", refusal.close_reason)
+            await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            await transport.send(GA.encode(refusal.event(self.new_id("event"))))
+            await transport.close(refusal.close_code, refusal.close_reason)
+            return
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        await self._run(visit, caller, transport)
+
+    async def _run(self, visit: Visit, caller: Caller, transport: AsgiTransport) -> None:
+        session_id = self.new_id("sess")
+        expires_at = int(time.time() + self.gateway.runner.session_s)
+        if visit.transcription:
+            config = SessionConfig.transcription(session_id=session_id, expires_at=expires_at)
+        else:
+            config = SessionConfig.realtime(
+                session_id=session_id, model=visit.model, expires_at=expires_at, agent=caller.agent
+            )
+        record = CallRecord(
+            tenant=caller.tenant,
+            agent=caller.agent.slug,
+            channel="websocket",
+            key_id=caller.key_id,
+            end_user=caller.end_user,
+            model=visit.model,
+        )
+        session = Session(config, caller.agent, self.new_id, self.gateway.limits)
+        with log_context(session_id=session_id, tenant_id=caller.tenant), CONNECTIONS_ACTIVE.track_inprogress():
+            CONNECTIONS.inc()
+            log.info("call began")
+            runner = Runner(session, self.gateway.ports, transport, record, self.gateway.runner)
+            reason = await runner.run()
+            log.info("call ended: %s", reason)

@@ -1,0 +1,196 @@
+"""Scripted ports: a call's engines, transport and archive as the test wants them, without servers and without waiting."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from agents.llm.types import Delta, Finished, LlmError, Request, TextDelta
+from agents.spec import AgentSpec
+from realtime.archive.events import AnyArchiveEvent
+from realtime.protocol.config import SessionConfig
+from realtime.protocol.session import Session
+from realtime.runtime.door import id_source
+from realtime.runtime.ports import Ports, Scored, SpokenChunk
+from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
+from speech.engines import Pcm, SpeechFailed, Transcript
+
+AGENT = AgentSpec(slug="test", name="Test", instructions="Be brief.")
+
+
+class Model:
+    """Says its words, one a token, then finishes; an exception among them is raised."""
+
+    name = "scripted"
+
+    def __init__(self, *words: str | Exception) -> None:
+        self.words = words
+        self.requests: list[Request] = []
+        self.closed = 0
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        self.requests.append(request)
+        try:
+            for word in self.words:
+                await asyncio.sleep(0)
+                if isinstance(word, Exception):
+                    raise word
+                yield TextDelta(word)
+            yield Finished("stop", 7, len(self.words), 0)
+        finally:
+            self.closed += 1
+
+
+class Speech:
+    """Hears what it was told to hear and speaks 100 ms a phrase. ``gate`` unset holds everything back."""
+
+    def __init__(self, heard: str = "Hello.", fails: str = "") -> None:
+        self.heard = heard
+        self.fails = fails
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.spoken: list[str] = []
+        self.closed = 0
+        self.transcribed_ms: list[int] = []
+
+    async def transcribe(
+        self, pcm: Pcm, *, tenant: str, session_id: str, sample_rate_hz: int, language: str | None, prompt: str | None
+    ) -> Transcript:
+        self.transcribed_ms.append(len(pcm) * 1000 // sample_rate_hz)
+        await self.gate.wait()
+        if self.fails == "stt":
+            raise SpeechFailed("stt_timeout", "no answer within 10 s")
+        return Transcript(self.heard, "en", len(pcm) / sample_rate_hz)
+
+    async def synthesise(
+        self, text: str, *, tenant: str, session_id: str, voice: str, speed: float
+    ) -> AsyncGenerator[SpokenChunk, None]:
+        self.spoken.append(text)
+        try:
+            await self.gate.wait()
+            if self.fails == "tts":
+                raise SpeechFailed("tts_failed", "no engine")
+            for _ in range(2):
+                await asyncio.sleep(0)
+                yield SpokenChunk(np.full(1200, len(self.spoken), np.int16), "scripted")
+        finally:
+            self.closed += 1
+
+
+class Listening:
+    """Scores a window as soon as it is full: loud is speech."""
+
+    def __init__(self) -> None:
+        self.open_streams = 0
+
+    def open(self, scored: Scored) -> "Listening._Stream":
+        self.open_streams += 1
+        return self._Stream(self, scored)
+
+    class _Stream:
+        def __init__(self, listening: "Listening", scored: Scored) -> None:
+            self.listening, self.scored = listening, scored
+            self.rest = np.empty(0, np.int16)
+            self.windows = 0
+            self.closed = False
+
+        def push(self, pcm_24khz: Pcm) -> None:
+            self.rest = np.concatenate([self.rest, pcm_24khz])
+            while len(self.rest) >= 768:
+                window, self.rest = self.rest[:768], self.rest[768:]
+                self.windows += 1
+                self.scored(self.windows * 512, 0.9 if np.abs(window).max() > 1000 else 0.01)
+
+        def close(self) -> None:
+            if not self.closed:
+                self.closed = True
+                self.listening.open_streams -= 1
+
+
+class Archive:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, AnyArchiveEvent]] = []
+
+    def put(self, tenant: str, event: AnyArchiveEvent) -> None:
+        self.events.append((tenant, event))
+
+
+class Wire:
+    """A transport between a test and a runner. ``reads`` False is a client that takes nothing."""
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self.events: list[dict[str, Any]] = []
+        self.closed: tuple[int, str] | None = None
+        self.reads = True
+        self.arrived = asyncio.Event()
+
+    async def receive(self) -> str | bytes | None:
+        return await self.incoming.get()
+
+    async def send(self, frame: str) -> None:
+        if not self.reads:
+            await asyncio.Event().wait()
+        self.events.append(json.loads(frame))
+        self.arrived.set()
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+
+    @property
+    def types(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+
+@dataclass
+class Table:
+    """One call and everything around it. ``async with Table(...) as table``."""
+
+    model: Any = field(default_factory=lambda: Model("Hi ", "there."))
+    speech: Speech = field(default_factory=Speech)
+    config: RunnerConfig = field(default_factory=RunnerConfig)
+    agent: AgentSpec = AGENT
+
+    async def __aenter__(self) -> "Table":
+        self.wire, self.archive, self.listening = Wire(), Archive(), Listening()
+        session_config = SessionConfig.realtime(session_id="sess_1", model="agent:test", expires_at=1, agent=self.agent)
+        ports = Ports(self.listening, self.speech, self.speech, self.model, self.archive)
+        record = CallRecord("acme", "test", "websocket", "key_1", "", "agent:test")
+        self.runner = Runner(Session(session_config, self.agent, id_source()), ports, self.wire, record, self.config)
+        self.running = asyncio.create_task(self.runner.run())
+        await self.until("session.created")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self.running.done():
+            await self.hang_up()
+
+    async def hang_up(self) -> str:
+        self.wire.incoming.put_nowait(None)
+        return await asyncio.wait_for(self.running, 5)
+
+    def send(self, type: str, **fields: Any) -> None:  # noqa: A002 - the wire's word
+        self.wire.incoming.put_nowait(json.dumps({"type": type, **fields}))
+
+    def type_in(self, text: str) -> None:
+        content = [{"type": "input_text", "text": text}]
+        self.send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+
+    def speak(self, ms: int, level: int = 5000) -> None:
+        import base64
+
+        pcm = np.full(24 * ms, level, np.int16)
+        self.send("input_audio_buffer.append", audio=base64.b64encode(pcm.tobytes()).decode())
+
+    async def until(self, wanted: str | Callable[[], bool]) -> None:
+        """Until an event of this type has come, or a condition holds; 5 s at most."""
+        holds = (lambda: wanted in self.wire.types) if isinstance(wanted, str) else wanted
+        async with asyncio.timeout(5):
+            while not holds():
+                await asyncio.sleep(0.001)
+
+
+UNAVAILABLE = LlmError("llm_unavailable", "No model.")

@@ -1,0 +1,154 @@
+"""One call with scripted engines: effects are done, in order, and nothing outlives the call."""
+
+import asyncio
+import base64
+
+from realtime.archive import events as archive
+from realtime.runtime.runner import RunnerConfig
+from tests.runtime.ports import UNAVAILABLE, Model, Speech, Table
+
+
+async def test_a_typed_question_is_answered_in_words_and_sound() -> None:
+    async with Table(Model("One ", "two. ", "Three ", "four.")) as table:
+        table.type_in("Count.")
+        table.send("response.create")
+        await table.until("response.done")
+        done = table.wire.events[-1]["response"]
+        assert done["status"] == "completed"
+        assert done["output"][0]["content"] == [{"type": "output_audio", "transcript": "One two. Three four."}]
+        assert done["usage"]["input_tokens"] == 7
+        assert "".join(table.speech.spoken) == "One two. Three four."
+        sound = b"".join(
+            base64.b64decode(e["delta"]) for e in table.wire.events if e["type"] == "response.output_audio.delta"
+        )
+        assert len(sound) == len(table.speech.spoken) * 2 * 2400
+
+
+async def test_phrases_reach_the_client_in_the_order_of_the_text() -> None:
+    words = [f"Sentence number {n} is here. " for n in range(8)]
+    async with Table(Model(*words)) as table:
+        table.send("response.create")
+        await table.until("response.done")
+        said = [e["delta"] for e in table.wire.events if e["type"] == "response.output_audio_transcript.delta"]
+        assert "".join(said).split() == "".join(words).split()
+
+
+async def test_a_spoken_turn_is_heard_answered_and_archived() -> None:
+    async with Table(speech=Speech("What time is it?")) as table:
+        table.speak(640)
+        table.speak(640, level=0)
+        await table.until("response.done")
+        assert table.model.requests[0].messages[-1].text == "What time is it?"
+        assert len(table.speech.transcribed_ms) == 1
+    events = [event for _, event in table.archive.events]
+    assert {tenant for tenant, _ in table.archive.events} == {"acme"}
+    assert isinstance(events[0], archive.CallStarted)
+    assert isinstance(events[-1], archive.CallEnded)
+    assert events[-1].reason == "client_closed"
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    items = [event for event in events if isinstance(event, archive.ItemStored)]
+    assert [item.item["role"] for item in items] == ["user", "user", "assistant"]
+    assert items[1].item["content"][0]["transcript"] == "What time is it?"
+    assert set(items[2].timings_ms) == {"transcript", "first_token", "first_audio"}
+
+
+async def test_cancel_stops_model_and_voice_and_nothing_follows() -> None:
+    async with Table(Model(*["word, and another. "] * 1000)) as table:
+        table.send("response.create")
+        await table.until("response.output_audio.delta")
+        table.send("response.cancel")
+        await table.until("response.done")
+        await table.until(lambda: table.model.closed == 1)
+        await table.until(lambda: table.speech.closed == len(table.speech.spoken))
+        count = len(table.wire.events)
+        await asyncio.sleep(0.05)
+        assert len(table.wire.events) == count
+        assert table.wire.events[-1]["response"]["status"] == "cancelled"
+
+
+async def test_a_barge_in_ends_the_answer_and_the_next_one_comes() -> None:
+    speech = Speech("Stop that.")
+    async with Table(Model(*["word, and another. "] * 1000), speech) as table:
+        table.send("response.create")
+        await table.until("response.output_audio.delta")
+        table.speak(640)
+        await table.until("response.done")
+        table.model.words = ("Sorry.",)
+        table.speak(640, level=0)
+        await table.until(lambda: table.wire.types.count("response.done") == 2)
+        first, second = [e["response"] for e in table.wire.events if e["type"] == "response.done"]
+        assert first["status_details"]["reason"] == "turn_detected"
+        assert second["output"][0]["content"][0]["transcript"] == "Sorry."
+
+
+async def test_without_a_voice_the_words_still_come() -> None:
+    async with Table(speech=Speech(fails="tts")) as table:
+        table.send("response.create")
+        await table.until("response.done")
+        assert table.wire.events[-1]["response"]["status"] == "completed"
+        assert table.wire.events[-1]["response"]["output"][0]["content"][0]["transcript"] == "Hi there."
+        assert "response.output_audio.delta" not in table.wire.types
+
+
+async def test_a_recogniser_that_fails_is_told_and_answered() -> None:
+    async with Table(speech=Speech(fails="stt")) as table:
+        table.send("session.update", session={"type": "realtime", "audio": {"input": {"transcription": {}}}})
+        table.speak(640)
+        table.speak(640, level=0)
+        await table.until("response.done")
+        assert "conversation.item.input_audio_transcription.failed" in table.wire.types
+
+
+async def test_a_model_that_fails_fails_the_response_and_not_the_call() -> None:
+    async with Table(Model("Well, this is it. ", UNAVAILABLE)) as table:
+        table.send("response.create")
+        await table.until("response.done")
+        assert table.wire.events[-1]["response"]["status_details"]["error"]["code"] == "llm_unavailable"
+        table.model.words = ("Better.",)
+        table.send("response.create")
+        await table.until(lambda: table.wire.types.count("response.done") == 2)
+        assert table.wire.events[-1]["response"]["status"] == "completed"
+
+
+async def test_an_unexpected_fault_of_a_model_does_not_end_the_call() -> None:
+    async with Table(Model(RuntimeError("a bug"))) as table:
+        table.send("response.create")
+        await table.until("response.done")
+        assert table.wire.events[-1]["response"]["status_details"]["error"]["code"] == "server_error"
+        assert not table.running.done()
+
+
+async def test_hanging_up_ends_everything() -> None:
+    speech = Speech()
+    speech.gate.clear()
+    async with Table(Model(*["word, and another. "] * 1000), speech) as table:
+        table.send("response.create")
+        await table.until(lambda: bool(speech.spoken))
+        assert await table.hang_up() == "client_closed"
+        assert table.listening.open_streams == 0
+        assert speech.closed == len(speech.spoken)
+        assert table.model.closed == 1
+
+
+async def test_a_reader_that_does_not_read_is_hung_up_on() -> None:
+    async with Table(Model(*["word, and another. "] * 2000), config=RunnerConfig(outbox_bytes=50_000)) as table:
+        table.wire.reads = False
+        table.send("response.create")
+        assert await asyncio.wait_for(table.running, 5) == "overloaded"
+        assert table.wire.closed is not None
+        assert table.wire.closed[0] == 1008
+        assert table.wire.closed[1].startswith("outbox_overflow")
+
+
+async def test_the_longest_call_ends_with_its_code() -> None:
+    async with Table(config=RunnerConfig(session_s=0.05)) as table:
+        assert await asyncio.wait_for(table.running, 5) == "expired"
+        assert table.wire.closed == (1001, "Your session hit the maximum duration of 60 minutes.")
+
+
+async def test_large_frames_are_parsed_aside_and_in_order() -> None:
+    async with Table() as table:
+        table.speak(20_000, level=0)
+        table.send("input_audio_buffer.clear", event_id="after")
+        await table.until("input_audio_buffer.cleared")
+        assert table.runner.session.ear.input.end == 20_000 * 24
