@@ -1,0 +1,1 @@
+"""The command line, ``./avb``: one module per command, each with a ``command``."""

@@ -1,0 +1,197 @@
+"""The product's processes as services, and the one environment that they all get."""
+
+import asyncio
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from agentvoicebox.stack import ports
+from agentvoicebox.stack.commands import Command
+from agentvoicebox.stack.state import REPOSITORY
+from agentvoicebox.stack.supervisor import Service
+
+OLLAMA_TIMEOUT_S = 0.3
+EMBEDDED_LLM = "smollm2-135m-instruct-q4"
+OLLAMA_PORT = 11434
+PROVIDER_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+DRAIN_S = 30.0
+WORKER_STOP_S = 12.0
+# Celery's warning is about pickle, which no queue accepts.
+ROOT_WARNING = "You're running the worker with superuser privileges"
+# Beside Redis keys of its own, /ready looks for these; celery_workers.presence writes them.
+WORKER_KEY = "avb:worker:{queue}:{host}-{pid}"
+
+
+def make_environment(state: Path, *, database_url: str, redis_url: str, llm: Mapping[str, str]) -> dict[str, str]:
+    """What every process of the product gets: the caller's environment, and where things are."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return {
+        **inherited,
+        "AVB_STATE_DIR": str(state),
+        "AVB_SECRET_KEY": os.environ.get("AVB_SECRET_KEY") or _keep_secret_key(state),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "DJANGO_SETTINGS_MODULE": "agentvoicebox.settings",
+        "PYTHONUNBUFFERED": "1",
+        **llm,
+    }
+
+
+def wanted_models(environment: Mapping[str, str], *, embedded_llm: bool) -> list[str]:
+    """The models in the manifest that the configured engines open."""
+    from speech import models
+    from speech.config import read_config
+
+    config = read_config()
+    names = ["silero-vad"]
+    if config.stt_engine == "whisper":
+        names.append(config.stt_model)
+    if config.tts_engine == "kokoro":
+        names += ["kokoro-v1.0.int8", "kokoro-voices"]
+    if config.tts_engine == "piper" or (config.tts_engine == "kokoro" and importlib.util.find_spec("piper")):
+        names.append("piper-en_US-joe-medium")
+    if embedded_llm:
+        names.append(embedded_llm_name(environment))
+    # A model outside the manifest (a path, or a hub's name) is its engine's own business.
+    return [name for name in names if name in models.load_manifest()]
+
+
+def embedded_llm_name(environment: Mapping[str, str]) -> str:
+    return environment.get("AVB_LLM_EMBEDDED_MODEL") or EMBEDDED_LLM
+
+
+def find_llm(environment: Mapping[str, str]) -> Literal["configured", "ollama", "embedded", "unserved"]:
+    """Who thinks: a configured provider, an Ollama that answers here, else the embedded model.
+
+    ``unserved``: AVB_LLM_MODEL names a model, and nobody is there who could serve it.
+    """
+    if any(environment.get(name) for name in PROVIDER_VARIABLES):
+        return "configured"
+    if _ollama_answers(environment.get("OLLAMA_HOST") or ports.LOOPBACK):
+        return "ollama"
+    return "unserved" if environment.get("AVB_LLM_MODEL") else "embedded"
+
+
+def _ollama_answers(host: str) -> bool:
+    """``host`` as Ollama itself reads OLLAMA_HOST: with or without scheme and port."""
+    try:
+        address = urlsplit(host if "://" in host else f"http://{host}")
+        name = ports.LOOPBACK if address.hostname in (None, "0.0.0.0") else address.hostname  # noqa: S104 - compared, not bound
+        url = f"{address.scheme}://{name}:{address.port or OLLAMA_PORT}/api/tags"
+        with urllib.request.urlopen(url, timeout=OLLAMA_TIMEOUT_S) as answer:  # noqa: S310 - the operator's own address
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+def make_gateway(environment: dict[str, str], *, host: str, port: int) -> Service:
+    """uvicorn with the fastest WebSocket protocol that passes the protocol tests; no access log, the metrics count."""
+    drain_s = float(environment.get("AVB_DRAIN_S") or DRAIN_S)
+    argv = (
+        *("-m", "uvicorn", "agentvoicebox.asgi:application", "--host", host, "--port", str(port)),
+        *("--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--loop", "uvloop"),
+        *("--timeout-graceful-shutdown", str(int(drain_s)), "--no-access-log", "--no-server-header"),
+        *("--log-config", str(Path(__file__).with_name("uvicorn-logging.json"))),
+    )
+    command = _python(
+        "gateway", argv, environment, stop_signals=((signal.SIGTERM, drain_s + 5),), orphan_signal=signal.SIGKILL
+    )
+    asked = ports.LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    return Service(
+        name="gateway", make_command=lambda: command, is_ready=lambda _: answers(asked, port, "/health"), stop_stage=0
+    )
+
+
+def make_worker(environment: dict[str, str], *, queue: str, app: str, redis_ready: Callable[[str], bool]) -> Service:
+    """A Celery worker of one queue; ``redis_ready(key)`` tells whether its sign of life is in Redis."""
+    environment = {**environment, "AVB_METRICS_PORT": str(ports.find_free_port())}
+    beat = ("-B",) if queue == "default" else ()
+    arguments = (
+        *("-W", f"ignore:{ROOT_WARNING}", "-m", "celery", "-A", app, "worker", "-Q", queue),
+        *("--pool", "threads", "--without-mingle", *beat),
+    )
+    command = _python(
+        queue, arguments, environment, stop_signals=((signal.SIGTERM, WORKER_STOP_S), (signal.SIGQUIT, 2.0))
+    )
+
+    async def is_ready(pid: int) -> bool:
+        key = WORKER_KEY.format(queue=queue, host=socket.gethostname(), pid=pid)
+        return await asyncio.to_thread(redis_ready, key)
+
+    return Service(name=queue, make_command=lambda: command, is_ready=is_ready, stop_stage=1)
+
+
+def make_embedded_llm(environment: dict[str, str], *, name: str, model: Path, port: int) -> Service:
+    """llama.cpp behind an OpenAI-compatible URL on loopback."""
+    argv = ("-m", "agents.llm.embedded", "--model", str(model), "--port", str(port), "--name", name)
+    command = _python("llm", argv, environment, orphan_signal=signal.SIGKILL)
+    return Service(
+        name="llm",
+        make_command=lambda: command,
+        is_ready=lambda _: answers(ports.LOOPBACK, port, "/v1/models"),
+        stop_stage=2,
+        on_console=False,
+    )
+
+
+def make_manage(environment: dict[str, str], *arguments: str) -> Command:
+    """``manage.py`` with these arguments."""
+    return _python(arguments[0], (str(REPOSITORY / "manage.py"), *arguments), environment)
+
+
+async def answers(host: str, port: int, path: str) -> bool:
+    """Whether a GET is answered with 200 within a second."""
+    return await status_of(host, port, path) == 200
+
+
+async def status_of(host: str, port: int, path: str, timeout_s: float = 2.0) -> int | None:
+    """The HTTP status of a GET; None when nobody answers in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                status_line = await reader.readline()
+            finally:
+                writer.close()
+        return int(status_line.split()[1])
+    except (OSError, TimeoutError, IndexError, ValueError):
+        return None
+
+
+def _python(
+    name: str,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    *,
+    stop_signals: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGTERM, 10.0),),
+    orphan_signal: signal.Signals = signal.SIGTERM,
+) -> Command:
+    return Command(
+        name=name,
+        argv=(sys.executable, *arguments),
+        cwd=REPOSITORY,
+        env={**environment, "AVB_SERVICE": name},
+        stop_signals=stop_signals,
+        orphan_signal=orphan_signal,
+    )
+
+
+def _keep_secret_key(state: Path) -> str:
+    """Made once: sessions and signatures hold over a restart."""
+    file = state / "secret_key"
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        state.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(50) + "\n")
+        return file.read_text().strip()
