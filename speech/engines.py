@@ -1,9 +1,9 @@
-"""What an engine is: the narrow, synchronous interfaces that workers call. One module per engine lives under stt/, tts/, vad/.
+"""What an engine is: the narrow, synchronous interfaces that workers call; under stt/ tts/ vad/ one module for each.
 
 Audio inside the product is mono signed 16-bit PCM as ``numpy.int16`` arrays; the rate is part of every name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,8 +36,36 @@ class Transcript:
     words: tuple[Word, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SpokenChunk:
+    """PCM at 24 kHz, in order, without gap or repeat. ``degraded``: not the first-choice engine."""
+
+    pcm: Pcm
+    engine: str
+    degraded: bool = False
+
+
 class EngineError(Exception):
     """An engine could not do its work; the message is safe to show and holds no transcript text."""
+
+
+class EngineRefused(EngineError):
+    """The request itself cannot be met, by this engine or another try: an unknown voice, a speed out of range."""
+
+
+class Stop(Protocol):
+    """Asks running work to end, which looks at ``requested`` or leaves a callback. See ``speech.stop.StopSignal``."""
+
+    @property
+    def requested(self) -> bool: ...
+
+    def on_request(self, callback: Callable[[], None]) -> None:
+        """Call it when the stop is requested, or at once when it has been."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but no longer than until the stop is requested; says whether it is."""
+        ...
 
 
 class SpeechToText(Protocol):
@@ -54,16 +82,22 @@ class TextToSpeech(Protocol):
     @property
     def voices(self) -> frozenset[str]: ...
 
-    def synthesise(self, text: str, *, voice: str, speed: float = 1.0) -> Iterator[Pcm]:
-        """Speak one phrase as consecutive chunks at 24 kHz. Closing the iterator stops the work. Raises EngineError."""
+    def synthesise(self, text: str, *, voice: str, speed: float = 1.0, stop: Stop | None = None) -> Iterator[Pcm]:
+        """Speak one phrase as consecutive chunks at 24 kHz; nothing speakable gives no chunk.
+
+        A requested ``stop`` ends the iterator, from inside a running inference too. Raises EngineError.
+        """
         ...
 
 
 class VoiceActivity(Protocol):
     """Scores windows of 512 samples at 16 kHz for many streams at once."""
 
-    def score(self, windows: NDArray[np.float32], states: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """``windows`` (streams, 576): 64 samples of context, then 512 new ones, in -1..1. Returns (probabilities, new states)."""
+    def score(
+        self, windows: NDArray[np.float32], states: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """``windows`` (streams, 576): 64 samples of context, then 512 new ones, in -1..1. ``states`` (2, streams, 128),
+        zeros at a stream's start. Returns (probabilities (streams,), new states)."""
         ...
 
 

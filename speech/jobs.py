@@ -11,6 +11,8 @@ TASK_TRANSCRIBE = "celery_workers.stt.transcribe"
 TASK_SYNTHESISE = "celery_workers.tts.synthesise"
 
 CANCELLATIONS_CHANNEL = "avb:cancellations"
+WORKER_TTL_S = 5
+WORKER_REFRESH_S = 1.0
 JOB_TTL_S = 60
 LEASE_MS = 2_500
 LEASE_REFRESH_S = 0.8
@@ -36,14 +38,39 @@ def replies_channel(gateway_id: str) -> str:
     return f"avb:replies:{gateway_id}"
 
 
+def worker_key(queue: str, worker: str) -> str:
+    """Holds a ``WorkerState`` as JSON while that worker lives."""
+    return f"avb:worker:{queue}:{worker}"
+
+
+def workers_key(queue: str) -> str:
+    """Sorted set: the workers of a queue by the Unix time at which each was last seen."""
+    return f"avb:workers:{queue}"
+
+
+class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself each second. ``busy`` is the number of jobs it runs, of ``concurrency`` at most."""
+
+    worker: str
+    pid: int
+    engine: str
+    model: str
+    device: str
+    busy: int
+    concurrency: int
+    degraded: bool = False
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What both kinds of job carry. ``deadline`` is Unix time in seconds: past it nobody waits any more."""
+    """What both kinds of job carry. ``submitted`` and ``deadline`` are Unix time in seconds; past the deadline nobody
+    waits for a job to begin any more."""
 
     job_id: str
     tenant: str
     session_id: str
     gateway_id: str
     attempt: int = 1
+    submitted: float
     deadline: float
 
 
@@ -62,7 +89,10 @@ class SynthesiseJob(Job, frozen=True, kw_only=True):
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", array_like=False):
-    """Every frame names its job and tenant; ``seq`` counts a single attempt's frames from 0, without gaps."""
+    """Every frame names its job and tenant; ``seq`` counts a single attempt's frames from 0, without gaps.
+
+    Attempts of one number may run twice (a message delivered again), so a receiver trusts offsets before ``seq``.
+    """
 
     tenant: str
     job_id: str
@@ -78,7 +108,7 @@ class Started(Frame, frozen=True, kw_only=True, tag="started"):
 
 
 class Alive(Frame, frozen=True, kw_only=True, tag="alive"):
-    """Still at work (sent with each refresh of the lease; not kept in the stream, ``seq`` is that of the last frame)."""
+    """Still at work: sent with each refresh of the lease, not kept in the stream; ``seq`` is the last frame's."""
 
 
 class Transcribed(Frame, frozen=True, kw_only=True, tag="transcribed"):
@@ -92,7 +122,8 @@ class Transcribed(Frame, frozen=True, kw_only=True, tag="transcribed"):
 
 
 class Spoken(Frame, frozen=True, kw_only=True, tag="spoken"):
-    """PCM16 at 24 kHz; ``offset_samples`` is its place within the phrase. ``engine`` says who speaks; ``degraded`` that it is not the first choice."""
+    """PCM16 at 24 kHz; ``offset_samples`` is its place within the phrase. ``engine`` speaks; ``degraded``: it
+    is not the first choice."""
 
     offset_samples: int
     pcm: bytes
@@ -108,7 +139,7 @@ class SpokenAll(Frame, frozen=True, kw_only=True, tag="spoken_all"):
 
 
 class Failed(Frame, frozen=True, kw_only=True, tag="failed"):
-    """Last frame of a failed attempt. ``message`` is safe to show; ``retryable`` says whether another worker might succeed."""
+    """Last frame of a failed attempt. ``message`` is safe to show; ``retryable``: another try might succeed."""
 
     code: str
     message: str
