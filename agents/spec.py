@@ -21,7 +21,9 @@ class AgentSpec:
     greeting: str = ""
     model: str = ""
     temperature: float = 0.7
-    turn_detection: dict[str, Any] | None = field(default_factory=lambda: {"type": "server_vad", "silence_duration_ms": 500})
+    turn_detection: dict[str, Any] | None = field(
+        default_factory=lambda: {"type": "server_vad", "silence_duration_ms": 500}
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import django
 import pytest
 
 from agentvoicebox.stack import ports
@@ -29,12 +30,10 @@ os.environ["AVB_ENVIRONMENT"] = "dev"
 os.environ["DATABASE_URL"] = POSTGRES.reserve()
 os.environ["REDIS_URL"] = VALKEY.reserve()
 os.environ["DJANGO_SETTINGS_MODULE"] = "agentvoicebox.settings"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    import django
-
-    django.setup()
+django.setup()
+# The processes of pytest-xdist inherit the environment: with this in it, pytest-django would read the settings there
+# before this file has written that process's own addresses.
+del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

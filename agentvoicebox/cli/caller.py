@@ -204,6 +204,10 @@ class Caller:
                 return
             await asyncio.sleep(FRAME_MS / 1000)
 
+    def stop_playing(self) -> None:
+        """The loudspeaker falls silent; the server is not told."""
+        self._loudspeaker.stop()
+
     async def _speak_into_microphone(self) -> None:
         """A frame every 20 ms for as long as the call lasts: what is to be said, else silence."""
         samples = TTS_HZ * FRAME_MS // 1000

@@ -1,6 +1,6 @@
 """What leaves a live call for the record: one JSON struct per event, appended to the tenant's archive stream.
 
-Applying events is idempotent: ``seq`` grows by one per call, and an event at or below what a row has seen changes nothing.
+Applying events is idempotent: ``seq`` grows by one per call; an event at or below what a row has seen changes nothing.
 """
 
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 TENANTS_KEY = "avb:archive:tenants"
+TASK_DRAIN = "celery_workers.archive.drain"
 
 
 def stream_key(tenant: str) -> str:
@@ -32,8 +33,11 @@ class CallStarted(ArchiveEvent, frozen=True, kw_only=True, tag="call.started"):
 
 
 class ItemStored(ArchiveEvent, frozen=True, kw_only=True, tag="item.stored"):
-    """The item as the protocol shows it now (``content`` with transcripts, without audio bytes). Sent again when it changes:
-    a late transcript, a truncation. ``timings_ms`` holds stage times of the turn, ``audio_ms`` the item's spoken length."""
+    """The item as the protocol shows it now (``content`` with transcripts, without audio bytes).
+
+    Sent again when it changes: a late transcript, a truncation. ``timings_ms`` holds stage times of the turn,
+    ``audio_ms`` the item's spoken length.
+    """
 
     item: dict[str, Any]
     previous_item_id: str | None

@@ -1,0 +1,64 @@
+"""What can be done to agents. Runs inside the tenant's schema; each function is one transaction."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from agents.models import Agent
+
+FIELDS = {
+    "slug", "name", "instructions", "greeting", "voice", "speed", "language", "model", "temperature", "turn_detection",
+    "is_default",
+}  # fmt: skip
+
+
+class AgentInvalid(Exception):
+    """A field is wrong: ``errors`` maps each field at fault to what is wrong with it."""
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        super().__init__("; ".join(f"{name}: {' '.join(words)}" for name, words in errors.items()))
+        self.errors = errors
+
+
+class SlugTaken(AgentInvalid):
+    """Another agent of the tenant has this slug."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__({"slug": [f"An agent {slug!r} exists already."]})
+
+
+def create_agent(**fields: Any) -> Agent:
+    """Raises AgentInvalid or SlugTaken."""
+    return _save(Agent(), fields)
+
+
+def update_agent(*, agent: Agent, **fields: Any) -> Agent:
+    """Change the named fields only. Raises AgentInvalid or SlugTaken."""
+    return _save(agent, fields)
+
+
+@transaction.atomic
+def delete_agent(*, agent: Agent) -> None:
+    """Its conversations stay."""
+    agent.delete()
+
+
+def _save(agent: Agent, fields: dict[str, Any]) -> Agent:
+    if unknown := sorted(fields.keys() - FIELDS):
+        raise AgentInvalid({unknown[0]: ["There is no such field."]})
+    for name, value in fields.items():
+        setattr(agent, name, value)
+    try:
+        # Uniqueness is the database's to decide: asking first would only race.
+        agent.full_clean(validate_unique=False, validate_constraints=False)
+    except ValidationError as error:
+        raise AgentInvalid(error.message_dict) from error
+    try:
+        with transaction.atomic():
+            if agent.is_default:
+                Agent.objects.filter(is_default=True).exclude(pk=agent.pk).update(is_default=False)
+            agent.save()
+    except IntegrityError as error:
+        raise SlugTaken(agent.slug) from error
+    return agent

@@ -1,0 +1,40 @@
+"""The front page, and what is shown where there is nothing."""
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+API = "/api/"
+
+
+@require_safe
+def front(request: HttpRequest) -> HttpResponse:
+    """What runs here and where to go next. It asks no database, so it shows even when nothing else works."""
+    scheme = "wss" if request.is_secure() else "ws"
+    return render(
+        request,
+        "front.html",
+        {
+            "realtime_url": f"{scheme}://{request.get_host()}/v1/realtime",
+            "admin_url": reverse("admin:index"),
+            "docs_url": reverse("docs"),
+        },
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if request.path.startswith(API):
+        return _problem(404, "not_found", f"There is nothing at {request.path}.")
+    return render(request, "404.html", status=404)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith(API):
+        return _problem(500, "internal_error", "Something failed on our side; it is logged.")
+    return render(request, "500.html", status=500)
+
+
+def _problem(status: int, code: str, message: str) -> JsonResponse:
+    body = {"status": "error", "error": {"code": code, "message": message, "param": None}}
+    return JsonResponse(body, status=status)

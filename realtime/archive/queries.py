@@ -1,0 +1,89 @@
+"""Reading the archive. Runs inside the tenant's schema."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db.models import F, QuerySet
+
+from realtime.archive.models import Conversation, Item
+
+
+class ConversationUnknown(Exception):
+    """The tenant has no conversation of this id."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"There is no conversation {session_id!r}.")
+        self.message = str(self)
+
+
+def list_conversations(
+    *,
+    agent: str | None = None,
+    channel: str | None = None,
+    started_after: datetime | None = None,
+    started_before: datetime | None = None,
+) -> QuerySet[Conversation]:
+    """Newest first."""
+    found = Conversation.objects.all()
+    if agent is not None:
+        found = found.filter(agent=agent)
+    if channel is not None:
+        found = found.filter(channel=channel)
+    if started_after is not None:
+        found = found.filter(started_at__gte=started_after)
+    if started_before is not None:
+        found = found.filter(started_at__lt=started_before)
+    return found
+
+
+def find_conversation(session_id: str) -> Conversation:
+    """Raises ConversationUnknown."""
+    # An address may hold a NUL character; PostgreSQL's text may not.
+    conversation = None if "\0" in session_id else Conversation.objects.filter(pk=session_id).first()
+    if conversation is None:
+        raise ConversationUnknown(session_id)
+    return conversation
+
+
+def present(items: QuerySet[Item]) -> QuerySet[Item]:
+    """Those that were stored and not deleted since."""
+    return items.filter(deleted_seq__lt=F("seq"))
+
+
+def load_items(conversation: Conversation, *, limit: int) -> tuple[list[Item], int]:
+    """The latest ``limit`` items in the order of the conversation, and how many earlier ones were left out."""
+    latest = list(present(conversation.items.all()).order_by("-first_seq", "-id")[:limit])
+    left_out = max(0, conversation.item_count - limit)
+    return arrange(reversed(latest)), left_out
+
+
+def arrange(items: Iterable[Item]) -> list[Item]:
+    """Items as the conversation orders them: each follows the item it names as its previous one.
+
+    ``items`` come by first appearance; one whose previous item is not among them goes to the end, as it was then.
+    """
+    following: dict[str | None, str | None] = {}
+    by_id: dict[str, Item] = {}
+    first: str | None = None
+    last: str | None = None
+    for item in items:
+        previous = item.previous_item_id
+        if previous is None or previous == "root":
+            following[item.item_id] = first
+            first = item.item_id
+        else:
+            after = previous if previous in by_id else last
+            if after is None:
+                following[item.item_id] = None
+                first = item.item_id
+            else:
+                following[item.item_id] = following[after]
+                following[after] = item.item_id
+        if following[item.item_id] is None:
+            last = item.item_id
+        by_id[item.item_id] = item
+    ordered: list[Item] = []
+    while first is not None:
+        ordered.append(by_id[first])
+        first = following[first]
+    return ordered

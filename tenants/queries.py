@@ -1,0 +1,80 @@
+"""Finding keys, tenants and roles. All of it reads the shared schema."""
+
+import hmac
+
+from django.utils import timezone
+
+from tenants.keys import PREFIXES, hash_secret
+from tenants.models import ApiKey, Membership, Tenant, User
+
+
+class KeyRefused(Exception):
+    """The key opens nothing. ``code`` and ``message`` are safe to show to whoever brought it."""
+
+    code = "invalid_api_key"
+    message = "The API key is not valid."
+
+    def __init__(self) -> None:
+        super().__init__(self.message)
+
+
+class InvalidKey(KeyRefused):
+    """No such key."""
+
+
+class KeyRevoked(InvalidKey):
+    """The key was revoked."""
+
+    code = "api_key_revoked"
+    message = "The API key was revoked."
+
+
+class ScopeMissing(KeyRefused):
+    """The key is good, but not for this."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, scope: str) -> None:
+        self.message = f"The API key lacks the scope {str(scope)!r}."
+        super().__init__()
+
+
+class KeyExpired(KeyRefused):
+    """The key's time is over."""
+
+    code = "api_key_expired"
+    message = "The API key has expired."
+
+
+def find_key(secret: str) -> ApiKey:
+    """The usable key with this secret, its tenant loaded: one indexed query on the hash.
+
+    Raises InvalidKey, KeyRevoked or KeyExpired.
+    """
+    if not secret.startswith(PREFIXES):
+        raise InvalidKey
+    wanted = hash_secret(secret)
+    key = ApiKey.objects.select_related("tenant").filter(secret_hash=wanted).first()
+    if key is None or not hmac.compare_digest(key.secret_hash, wanted):
+        raise InvalidKey
+    if key.revoked_at:
+        raise KeyRevoked
+    if key.expires_at and key.expires_at <= timezone.now():
+        raise KeyExpired
+    return key
+
+
+def require_scope(key: ApiKey, scope: str) -> None:
+    """Raises ScopeMissing."""
+    if scope not in key.scopes:
+        raise ScopeMissing(scope)
+
+
+def find_tenant_by_host(host: str) -> Tenant | None:
+    """The tenant whose pages this host name shows; ``host`` without port."""
+    return Tenant.objects.filter(domains__domain=host.lower()).first()
+
+
+def find_role(user: User, tenant: Tenant) -> str | None:
+    """The person's role in the tenant, or None for an outsider."""
+    return Membership.objects.filter(user=user, tenant=tenant).values_list("role", flat=True).first()

@@ -1,0 +1,64 @@
+"""The front page, what is shown where there is nothing, static files, and the headers that browsers are told."""
+
+import pytest
+from django.test import Client
+
+from tests.record.world import World
+
+
+def test_the_front_page_says_what_runs_here_and_asks_no_database() -> None:
+    response = Client(headers={"Host": "127.0.0.1:8000"}).get("/")
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert "ws://127.0.0.1:8000/v1/realtime" in page
+    for address in ("/admin/", "/api/v1/docs/", "/ready", "/metrics", "/static/site.css"):
+        assert f'"{address}"' in page
+
+
+def test_behind_tls_the_front_page_says_wss(settings) -> None:
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    page = Client(headers={"X-Forwarded-Proto": "https"}).get("/").content.decode()
+    assert "wss://" in page
+
+
+@pytest.mark.parametrize("path", ["/static/site.css", "/static/icon.svg", "/static/admin/css/base.css"])
+def test_static_files_need_no_collecting(path: str) -> None:
+    response = Client().get(path)
+    assert response.status_code == 200
+    assert b"".join(response.streaming_content)
+
+
+def test_the_api_can_be_read_and_tried_from_local_files_only(world: World) -> None:
+    page = Client().get("/api/v1/docs/").content.decode()
+    assert "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert b"/api/v1/conversations/" in Client().get("/api/v1/schema/").content
+
+
+def test_nothing_is_shown_in_the_language_of_the_asker() -> None:
+    assert "There is no page" in Client().get("/nowhere").content.decode()
+    answer = Client().get("/api/v1/nowhere/")
+    assert answer.status_code == 404
+    assert answer.json()["error"] == {
+        "code": "not_found", "message": "There is nothing at /api/v1/nowhere/.", "param": None,
+    }  # fmt: skip
+
+
+def test_only_reading_is_possible_on_the_front_page() -> None:
+    assert Client().post("/").status_code == 405
+
+
+def test_browsers_are_told_to_be_careful() -> None:
+    headers = Client().get("/").headers
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+
+
+def test_a_host_that_is_not_allowed_is_refused_but_for_probes() -> None:
+    client = Client(headers={"Host": "evil.example"}, raise_request_exception=False)
+    assert client.get("/").status_code == 400
+    assert client.get("/admin/").status_code == 400
+    assert client.get("/health").status_code == 200
