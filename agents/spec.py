@@ -1,4 +1,4 @@
-"""The frozen agent that a live call runs: all that the record world hands over at the door, and nothing that queries."""
+"""The frozen agent that a live call runs: all that the record world hands over at the door."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 class AgentSpec:
     """One agent version as a call needs it.
 
-    ``turn_detection`` has the shape of OpenAI's ``audio.input.turn_detection`` (None: manual); ``language`` is ISO 639-1
+    ``turn_detection`` has the shape of OpenAI's ``audio.input.turn_detection`` (None: manual); ``language`` is ISO 639
     or None to detect; ``model`` is the provider's model name, empty for the platform's default.
     """
 

@@ -2,9 +2,9 @@
 
     .venv/bin/python bench/first_audio.py [--turns 20]
 
-Real speech models, queues and sockets; the language model is scripted with a fixed first token. The end of speech is the
-last loud sample of the recording, so the silence that ends a turn is part of every figure. The baseline is the same
-product without its head start: there the recogniser begins when the turn has ended.
+Real speech models, queues and sockets; the language model is scripted with a fixed first token. The end of speech is
+the last loud sample of the recording, so the silence that ends a turn is part of every figure. The baseline is the
+same product without its head start: there the recogniser begins when the turn has ended.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A language model that always says the same, at a pace of its own: for load tests, benchmarks and demos without a model.
+"""A language model that always says the same, at a pace of its own: for load tests, benchmarks and demos.
 
     python -m agents.llm.scripted --port 8082 --first-token-ms 50
 

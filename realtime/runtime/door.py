@@ -32,7 +32,7 @@ MODELS = (
 )
 
 
-class Refusal(Exception):  # noqa: N818 - the caller hears it as an error event
+class Refusal(Exception):
     """Why a call is not let in. ``close_code`` 3000 and 4000 are final for clients, 1013 means try again."""
 
     def __init__(self, code: str | None, message: str, close_code: int, *, kind: str = "invalid_request_error") -> None:

@@ -1,4 +1,4 @@
-"""Scripted ports: a call's engines, transport and archive as the test wants them, without servers and without waiting."""
+"""Scripted ports: a call's engines, transport and archive as the test wants them, without servers."""
 
 import asyncio
 import json
@@ -189,7 +189,7 @@ class Table:
         """Until an event of this type has come, or a condition holds; 5 s at most."""
         holds = (lambda: wanted in self.wire.types) if isinstance(wanted, str) else wanted
         async with asyncio.timeout(5):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - a test polls
                 await asyncio.sleep(0.001)
 
 
