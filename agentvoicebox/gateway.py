@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 
 from channels.db import database_sync_to_async
 from django.conf import settings
@@ -17,11 +18,14 @@ from agents.spec import Caller
 from celery_workers.app import QUEUE_DEFAULT, submit
 from realtime.archive.events import TASK_DRAIN
 from realtime.archive.sink import RedisArchive
+from realtime.runtime.budget import TokenBudgets
 from realtime.runtime.door import CLOSE_TRY_AGAIN, CLOSE_UNAUTHENTICATED, Refusal, Visit, unknown_model, wrong_key
 from realtime.runtime.ports import Ports
 from realtime.transports.websocket import VoiceGateway
 from speech import models
 from speech.remote import RemoteSpeech
+from speech.turn.judge import TurnJudge
+from speech.turn.smart_turn import SmartTurn
 from speech.vad.listening import BatchedListening
 from speech.vad.silero import Silero
 
@@ -39,6 +43,7 @@ class Gateway:
         self.model = await asyncio.to_thread(choose, os.environ)
         silero = await asyncio.to_thread(lambda: Silero(models.path("silero-vad")))
         self.listening = BatchedListening(silero, backlog_s=settings.CALL_LIMITS.input_audio_s)
+        self.judge = TurnJudge(await asyncio.to_thread(lambda: SmartTurn(models.path("smart-turn-v3.2"))))
         self.speech = RemoteSpeech(settings.REDIS_URL, submit, gateway_id)
         self.archive = RedisArchive(
             settings.REDIS_URL,
@@ -52,11 +57,13 @@ class Gateway:
         ports = Ports(
             listening=self.listening,
             hearing=self.speech,
+            judging=self.judge,
             speaking=self.speech,
             model=self.model,
             archive=self.archive,
         )
-        self.voice = VoiceGateway(ports, self._admit, settings.CALL_LIMITS, settings.CALL_RUNNER)
+        budgets = TokenBudgets(settings.TOKENS_PER_MINUTE, time.monotonic)
+        self.voice = VoiceGateway(ports, self._admit, settings.CALL_LIMITS, settings.CALL_RUNNER, budgets)
         # What start-up made lives as long as the process: collections need not walk over it.
         gc.collect()
         gc.freeze()
@@ -66,6 +73,7 @@ class Gateway:
         await self.speech.stop()
         await self.archive.stop()
         await asyncio.to_thread(self.listening.stop)
+        await asyncio.to_thread(self.judge.stop)
 
     async def _admit(self, visit: Visit) -> Caller:
         if not self.speech.connected:

@@ -132,11 +132,14 @@ CALL_LIMITS = Limits(
     kept_audio_s=env.int("AVB_CALL_KEPT_AUDIO_S", 600, validate=natural),
     items=env.int("AVB_CALL_ITEMS", 10_000, validate=positive),
     pause_ms=env.int("AVB_CALL_PAUSE_MS", 96, validate=positive),
+    context_tokens=env.int("AVB_LLM_CONTEXT_TOKENS", 32_000, validate=positive),
 )
 CALL_RUNNER = RunnerConfig(
     outbox_bytes=env.int("AVB_CALL_OUTBOX_BYTES", 16 * 1024 * 1024, validate=positive),
     session_s=env.float("AVB_CALL_SESSION_S", 3600.0, validate=positive),
 )
+
+TOKENS_PER_MINUTE = env.int("AVB_TOKENS_PER_MINUTE", 100_000, validate=positive)
 
 # --- the archive ---
 ARCHIVE_MEMORY_EVENTS = env.int("AVB_ARCHIVE_MEMORY_EVENTS", 1_000, validate=positive)

@@ -14,6 +14,7 @@ Pcm = NDArray[np.int16]
 
 STT_HZ = 16_000
 TTS_HZ = 24_000
+TURN_WINDOW_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,17 @@ class VoiceActivity(Protocol):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """``windows`` (streams, 576): 64 samples of context, then 512 new ones, in -1..1. ``states`` (2, streams, 128),
         zeros at a stream's start. Returns (probabilities (streams,), new states)."""
+        ...
+
+
+class EndOfTurn(Protocol):
+    """Tells a finished turn from a pause within one. What is older than ``TURN_WINDOW_S`` changes nothing."""
+
+    name: str
+
+    def probability_complete(self, pcm_16khz: Pcm) -> float:
+        """``pcm_16khz``: the turn so far, with the silence after its last word; any length, none too. 0..1, 1 for
+        certainly finished. Raises EngineError."""
         ...
 
 

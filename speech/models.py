@@ -86,7 +86,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model: ``role`` is what it does for a call, ``entry`` the file an engine opens (empty: the directory)."""
 
     name: str
-    role: Literal["stt", "tts", "voices", "llm", "vad"]
+    role: Literal["stt", "tts", "voices", "llm", "vad", "turn"]
     engine: str
     licence: str
     files: tuple[ModelFile, ...]

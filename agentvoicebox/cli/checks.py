@@ -16,7 +16,14 @@ from agentvoicebox.stack.state import REPOSITORY
 from speech import models
 from speech.models import ModelError
 
-TEST_MODELS = ("silero-vad", "whisper-tiny.en", "kokoro-v1.0.int8", "kokoro-voices", "smollm2-135m-instruct-q4")
+TEST_MODELS = (
+    "silero-vad",
+    "smart-turn-v3.2",
+    "whisper-tiny.en",
+    "kokoro-v1.0.int8",
+    "kokoro-voices",
+    "smollm2-135m-instruct-q4",
+)
 OPENAPI = REPOSITORY / "docs" / "openapi.yaml"
 PARALLEL = ("-n", "2", "--dist", "loadgroup")
 

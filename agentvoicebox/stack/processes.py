@@ -51,7 +51,7 @@ def wanted_models(environment: Mapping[str, str], *, embedded_llm: bool) -> list
     from speech.config import read_config
 
     config = read_config()
-    names = ["silero-vad"]
+    names = ["silero-vad", "smart-turn-v3.2"]
     if config.stt_engine == "whisper":
         names.append(config.stt_model)
     if config.tts_engine == "kokoro":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from agents.dialogue.context import Budget, ContextTooLong, TokenMeasure, first_kept, length_text, read_budget
 from agents.dialogue.prompt import build_request
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
@@ -20,22 +21,24 @@ class Answers:
         self._hear = hear
         self._active: Response | None = None
         self._out_of_band: dict[str, Response] = {}
-        self._owes_answer = False
+        self._owed: Item | None = None
+        self._measure = TokenMeasure()
+        self._context_from = ""
 
     # ---- what the ear tells ----
 
     def interrupt(self) -> bool:
         if self._active is None:
             return False
-        self._owes_answer = False  # the turn that begins here gets an answer for both
+        self._owed = None  # the turn that begins here gets an answer for both
         self._cancel(self._active, "turn_detected")
         return True
 
     def turn_ended(self, item: Item) -> None:
         if self._active is not None:
-            self._owes_answer = True
+            self._owed = item
         elif not item.noise:
-            self._create({})
+            self._create({}, asked_for=False)
 
     def words_settled(self, item: Item) -> None:
         for response in [self._active, *self._out_of_band.values()]:
@@ -44,7 +47,7 @@ class Answers:
             response.awaiting.discard(item.id)
             if response.awaiting:
                 continue
-            if item.noise:
+            if item.noise and not response.asked_for:
                 self._end(response, "completed")
             else:
                 self._start_reply(response)
@@ -65,7 +68,7 @@ class Answers:
             )
         self._create(event.response)
 
-    def _create(self, asked: ev.JsonObject) -> None:
+    def _create(self, asked: ev.JsonObject, *, asked_for: bool = True) -> None:
         wire = self.call.config.wire
         effective = {**wire, **asked}
         check_modalities(effective["output_modalities"], "response.output_modalities")
@@ -85,13 +88,14 @@ class Answers:
             new_id=self.call.new_id,
             say=self.call.say,
             asked=asked,
+            asked_for=asked_for,
             context=items if "input" in asked else None,
         )
         response.awaiting = {item.id for item in items if item.awaiting_transcript}
         if out_of_band:
             self._out_of_band[response.id] = response
         else:
-            self._active, self._owes_answer = response, False
+            self._active, self._owed, self.call.quiet_from = response, None, None
         response.create()
         if not response.awaiting:
             self._start_reply(response)
@@ -115,7 +119,18 @@ class Answers:
 
     def _start_reply(self, response: Response) -> None:
         effective = {**self.call.config.wire, **response.asked}
+        own = response.context is not None
         items = response.context if response.context is not None else list(self.call.conversation)
+        fixed = self._measure.count(effective["instructions"] + str(effective["tools"]))
+        budget = read_budget(
+            effective["truncation"], self.call.limits.context_tokens, fixed, response.max_output_tokens
+        )
+        try:
+            items = self._fit(items, budget, own)
+        except ContextTooLong as error:
+            failure = {"type": "invalid_request_error", "code": "context_length_exceeded", "message": str(error)}
+            self._end(response, "failed", {"type": "failed", "error": failure})
+            return
         request = build_request(
             self.call.agent,
             instructions=effective["instructions"],
@@ -124,15 +139,22 @@ class Answers:
             tool_choice=effective["tool_choice"],
             max_output_tokens=response.max_output_tokens,
         )
-        self.call.do(
-            do.StartReply(
-                response.id,
-                request,
-                response.modality,
-                response.voice,
-                self.call.config.wire["audio"]["output"]["speed"],
-            )
-        )
+        response.prompt_characters = sum(len(length_text(message)) for message in request.messages)
+        speed = self.call.config.wire["audio"]["output"]["speed"]
+        self.call.do(do.StartReply(response.id, request, response.modality, response.voice, speed))
+
+    def _fit(self, items: list[Item], budget: Budget, own: bool) -> list[Item]:
+        """The items that the model gets. What was cut once stays cut, so that a provider's cache keeps its prefix."""
+        if not own:
+            begins = next((at for at, item in enumerate(items) if item.id == self._context_from), 0)
+            items = items[begins:]
+        cut = first_kept([self._measure.count_messages(item.messages()) for item in items], budget)
+        # An answer to a tool call without the call means nothing to a model.
+        while cut < len(items) - 1 and items[cut].type == "function_call_output":
+            cut += 1
+        if cut and not own:
+            self._context_from = items[cut].id
+        return items[cut:]
 
     def cancel_asked(self, event: ev.ResponseCancel) -> None:
         if event.response_id in self._out_of_band:
@@ -156,8 +178,17 @@ class Answers:
             self._active = None
         else:
             del self._out_of_band[response.id]
-        if self._owes_answer and self._active is None:
-            self._create({})
+            self._tell_limits(response)
+            return
+        self._tell_limits(response)
+        owed, self._owed = self._owed, None
+        if owed is not None and not owed.noise:
+            self._create({}, asked_for=False)
+        elif status != "cancelled":
+            self.call.quiet_from = max(response.played_until, self.call.heard_samples)
+
+    def _tell_limits(self, response: Response) -> None:
+        self.call.do(do.CountTokens(response.usage["total_tokens"] if response.usage else 0))
 
     def _replying(self, response_id: str) -> Response | None:
         if self._active is not None and self._active.id == response_id:
@@ -177,6 +208,9 @@ class Answers:
     def reply_audio(self, result: ev.ReplyAudio) -> None:
         if (response := self._replying(result.response_id)) is not None:
             response.audio(result.pcm_24khz)
+            # Played from when the first of it was sent, or from the end of what was sent before.
+            begins = max(response.played_until, self.call.heard_samples)
+            response.played_until = begins + len(result.pcm_24khz)
 
     def reply_tool_call(self, result: ev.ReplyToolCall) -> None:
         if (response := self._replying(result.response_id)) is not None:
@@ -186,6 +220,7 @@ class Answers:
         if (response := self._replying(result.response_id)) is None:
             return
         response.count(result.input_tokens, result.output_tokens, result.cached_tokens)
+        self._measure.learn(response.prompt_characters, result.input_tokens)
         if result.reason in ("length", "content_filter"):
             reason = "max_output_tokens" if result.reason == "length" else "content_filter"
             self._end(response, "incomplete", {"type": "incomplete", "reason": reason})

@@ -13,12 +13,14 @@ from realtime.protocol.input_audio import HZ
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one call. Audio in seconds; ``pause_ms`` of silence start the recogniser ahead of the end of a turn."""
+    """Bounds of one call. Audio in seconds; ``pause_ms`` of silence start the recogniser ahead of the end of a turn;
+    ``context_tokens`` is what the language model takes in, the answer included."""
 
     input_audio_s: int = 600
     kept_audio_s: int = 600
     items: int = 10_000
     pause_ms: int = 96
+    context_tokens: int = 32_000
 
 
 @dataclass
@@ -30,6 +32,10 @@ class Call:
     new_id: Callable[[str], str]
     limits: Limits
     effects: list[do.Effect] = field(default_factory=list)
+    heard_samples: int = 0
+    """The call's clock: input samples at 24 kHz since it began."""
+    quiet_from: int | None = None
+    """Where on that clock the last answer will have been played; None while anyone speaks or is about to."""
 
     def __post_init__(self) -> None:
         self.conversation = Conversation(self.new_id("conv"), self.limits.kept_audio_s * HZ)

@@ -11,7 +11,7 @@ from typing import Any
 from agents.spec import AgentSpec
 from realtime.protocol.events import JsonObject, Modality
 from realtime.protocol.shapes import Invalid, spoken_list
-from realtime.protocol.turns import ServerVad
+from realtime.protocol.turns import TurnTaking
 from speech.tts.voices import OPENAI_VOICES, VOICES
 
 SERVER_VAD = {
@@ -24,8 +24,8 @@ SERVER_VAD = {
     "interrupt_response": True,
 }
 SEMANTIC_VAD = {"type": "semantic_vad", "eagerness": "auto", "create_response": True, "interrupt_response": True}
-# Until an end-of-turn model decides, eagerness is how long a pause ends a turn.
-SEMANTIC_SILENCE_MS = {"low": 1_200, "medium": 800, "auto": 800, "high": 500}
+# Eagerness: the longest wait for a caller who may not have finished, and how sure the end-of-turn model must be.
+EAGERNESS = {"low": (8_000, 0.7), "medium": (4_000, 0.5), "auto": (4_000, 0.5), "high": (2_000, 0.35)}
 RESPONDING = ("create_response", "interrupt_response", "idle_timeout_ms")
 
 
@@ -188,7 +188,7 @@ class SessionConfig:
         return value
 
     @property
-    def vad(self) -> ServerVad | None:
+    def turn_taking(self) -> TurnTaking | None:
         turn: JsonObject | None = self.wire["audio"]["input"]["turn_detection"]
         if turn is None:
             return None
@@ -196,10 +196,12 @@ class SessionConfig:
             name: turn.get(name, not self.is_transcription) for name in ("create_response", "interrupt_response")
         }
         if turn["type"] == "semantic_vad":
-            return ServerVad(silence_duration_ms=SEMANTIC_SILENCE_MS[turn["eagerness"]], **responding)
-        return ServerVad(
+            longest_wait_ms, complete = EAGERNESS[turn["eagerness"]]
+            return TurnTaking(silence_duration_ms=longest_wait_ms, complete=complete, **responding)
+        return TurnTaking(
             threshold=turn["threshold"],
             prefix_padding_ms=turn["prefix_padding_ms"],
             silence_duration_ms=turn["silence_duration_ms"],
+            idle_timeout_ms=turn.get("idle_timeout_ms"),
             **responding,
         )

@@ -8,7 +8,9 @@ from realtime.protocol.shapes import (
     Choice,
     Flag,
     ListOf,
+    ListOr,
     MapOf,
+    MapTo,
     Number,
     NumberOrWord,
     Object,
@@ -19,9 +21,13 @@ from realtime.protocol.shapes import (
     WordOr,
 )
 
-EVENT_ID = Text(512)
+NAME_PATTERN = "^[a-zA-Z0-9_-]+$"
+MAX_EVENT_ID = 512
+EVENT_ID = Text(MAX_EVENT_ID)
 ITEM_ID = Text(32)
-CALL_ID = Text(32)
+CALL_ID = Text(32, NAME_PATTERN)
+REFERENCE = Text(512)
+"""An id that a client repeats. The limit is this product's: an answer repeats it too."""
 METADATA = MapOf(max_pairs=16, max_key_length=64, max_value_length=512)
 MAX_OUTPUT_TOKENS = NumberOrWord(Number(1, 4096, whole=True), "inf")
 STATUS = Choice(("completed", "incomplete", "in_progress"))
@@ -80,11 +86,60 @@ AUDIO_INPUT = Object(
     nullable=INPUT_NULLABLE,
 )
 
-FUNCTION_TOOL = Object({"name": Text(64), "description": Text(1024), "parameters": Anything()}, ("name",))
-TOOLS = ListOf(Tagged("type", {"function": FUNCTION_TOOL}, default="function"), max_length=128)
-TOOL_CHOICE = WordOr(("none", "auto", "required"), Tagged("type", {"function": Object({"name": Text()}, ("name",))}))
+FUNCTION_TOOL = Object({"name": Text(64, NAME_PATTERN), "description": Text(1024), "parameters": Anything()}, ("name",))
+MCP_FILTER = Object({"read_only": Flag(), "tool_names": ListOf(Text())})
+MCP_TOOL = Object(
+    {
+        "server_label": Text(),
+        "server_description": Text(),
+        "server_url": Text(),
+        "connector_id": Choice(
+            (
+                "connector_dropbox",
+                "connector_gmail",
+                "connector_googlecalendar",
+                "connector_googledrive",
+                "connector_microsoftteams",
+                "connector_outlookcalendar",
+                "connector_outlookemail",
+                "connector_sharepoint",
+            )
+        ),
+        "tunnel_id": Text(pattern="^tunnel_[a-z0-9]{32}$"),
+        "authorization": Text(),
+        "headers": MapTo(Text()),
+        "allowed_tools": ListOr(ListOf(Text()), MCP_FILTER),
+        "allowed_callers": ListOf(Choice(("direct", "programmatic"))),
+        "require_approval": WordOr(("always", "never"), Object({"always": MCP_FILTER, "never": MCP_FILTER})),
+        "defer_loading": Flag(),
+    },
+    required=("server_label",),
+    nullable=frozenset({"headers", "allowed_tools", "allowed_callers", "require_approval"}),
+    one_of=("server_url", "connector_id", "tunnel_id"),
+)
+TOOLS = ListOf(Tagged("type", {"function": FUNCTION_TOOL, "mcp": MCP_TOOL}, default="function"), max_length=128)
+TOOL_CHOICE = WordOr(
+    ("none", "auto", "required"),
+    Tagged(
+        "type",
+        {
+            "function": Object({"name": Text()}, ("name",)),
+            "mcp": Object({"server_label": Text(), "name": Text()}, ("server_label",), frozenset({"name"})),
+        },
+    ),
+)
 REASONING = Object({"effort": Choice(("minimal", "low", "medium", "high", "xhigh"))})
-PROMPT = Object({"id": Text(), "version": Text(), "variables": Anything()}, ("id",))
+PROMPT_INPUT = Tagged(
+    "type",
+    {
+        "input_text": Object({"text": Text()}, ("text",)),
+        "input_image": Object(
+            {"image_url": Text(), "file_id": Text(), "detail": Choice(("low", "high", "auto", "original"))}
+        ),
+        "input_file": Object({"file_id": Text(), "file_url": Text(), "file_data": Text(), "filename": Text()}),
+    },
+)
+PROMPT = Object({"id": Text(), "version": Text(), "variables": MapTo(TextOr(PROMPT_INPUT))}, ("id",))
 TRACING = WordOr(("auto",), Object({"group_id": Text(), "metadata": Anything(), "workflow_name": Text()}))
 TRUNCATION = WordOr(
     ("auto", "disabled"),
@@ -146,10 +201,16 @@ MESSAGE_BY_ROLE: dict[str, Shape] = {
 MESSAGE = Tagged("role", MESSAGE_BY_ROLE)
 FUNCTION_CALL = Object({**ITEM_FIELDS, "name": Text(), "call_id": CALL_ID, "arguments": Text()}, ("name", "arguments"))
 FUNCTION_CALL_OUTPUT = Object({**ITEM_FIELDS, "call_id": CALL_ID, "output": Text()}, ("call_id", "output"))
+MCP_APPROVAL_RESPONSE = Object(
+    {**ITEM_FIELDS, "approval_request_id": REFERENCE, "approve": Flag(), "reason": Text()},
+    ("approval_request_id", "approve"),
+    frozenset({"reason"}),
+)
 ITEM_TYPES: dict[str, Shape] = {
     "message": MESSAGE,
     "function_call": FUNCTION_CALL,
     "function_call_output": FUNCTION_CALL_OUTPUT,
+    "mcp_approval_response": MCP_APPROVAL_RESPONSE,
 }
 ITEM = Tagged("type", ITEM_TYPES)
 INPUT_ITEM = Tagged("type", {**ITEM_TYPES, "item_reference": Object({"id": ITEM_ID}, ("id",))})
@@ -179,15 +240,15 @@ CLIENT_EVENTS: dict[str, Object] = {
     "input_audio_buffer.commit": Object({"event_id": EVENT_ID}),
     "input_audio_buffer.clear": Object({"event_id": EVENT_ID}),
     "output_audio_buffer.clear": Object({"event_id": EVENT_ID}),
-    "conversation.item.create": Object({"item": ITEM, "previous_item_id": Text(), "event_id": EVENT_ID}, ("item",)),
+    "conversation.item.create": Object({"item": ITEM, "previous_item_id": REFERENCE, "event_id": EVENT_ID}, ("item",)),
     "conversation.item.truncate": Object(
-        {"item_id": Text(), "content_index": MS, "audio_end_ms": MS, "event_id": EVENT_ID},
+        {"item_id": REFERENCE, "content_index": MS, "audio_end_ms": MS, "event_id": EVENT_ID},
         ("item_id", "content_index", "audio_end_ms"),
     ),
-    "conversation.item.delete": Object({"item_id": Text(), "event_id": EVENT_ID}, ("item_id",)),
-    "conversation.item.retrieve": Object({"item_id": Text(), "event_id": EVENT_ID}, ("item_id",)),
+    "conversation.item.delete": Object({"item_id": REFERENCE, "event_id": EVENT_ID}, ("item_id",)),
+    "conversation.item.retrieve": Object({"item_id": REFERENCE, "event_id": EVENT_ID}, ("item_id",)),
     "response.create": Object({"response": RESPONSE, "event_id": EVENT_ID}),
-    "response.cancel": Object({"response_id": Text(), "event_id": EVENT_ID}),
+    "response.cancel": Object({"response_id": REFERENCE, "event_id": EVENT_ID}),
 }
 
 # The real service lists exactly these in its answer to an unknown event type.

@@ -9,9 +9,11 @@ import numpy as np
 from agents.llm.types import Message, ToolCall
 from realtime.protocol.events import JsonObject
 from realtime.protocol.input_audio import SAMPLES_PER_MS
+from realtime.protocol.shapes import Invalid, shown
 from speech.engines import Pcm
 
 INAUDIBLE = "[inaudible]"
+SILENCE = "[the caller is silent]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Item:
     """One item. ``content`` is the wire's, without audio bytes; ``audio`` is PCM at 24 kHz of a spoken part.
 
     ``awaiting_transcript``: a caller's words that the recogniser still owes. ``heard_ms``: where playback was cut.
-    ``interrupts``: its speech ended an answer.
+    ``interrupts``: its speech ended an answer. ``silent``: the caller
+    was waited for, and said nothing.
     """
 
     id: str
@@ -44,6 +47,7 @@ class Item:
     awaiting_transcript: bool = False
     heard_ms: int | None = None
     interrupts: bool = False
+    silent: bool = False
 
     @property
     def transcript(self) -> str | None:
@@ -57,7 +61,7 @@ class Item:
     @property
     def noise(self) -> bool:
         """Nobody spoke, and nobody was interrupted: no answer is owed."""
-        return self.transcript == "" and not self.interrupts
+        return self.transcript == "" and not self.interrupts and not self.silent
 
     @property
     def audio_samples(self) -> int:
@@ -129,6 +133,8 @@ class Item:
         text = self.text
         images = tuple(part["image_url"] for part in self.content if part["type"] == "input_image")
         if self.role == "user":
+            if self.silent:
+                return [Message("user", SILENCE)]
             if self.noise:
                 return []
             spoken = any(part["type"] == "input_audio" for part in self.content)
@@ -223,6 +229,10 @@ def item_from_wire(item: JsonObject, item_id: str, call_id: str) -> Item:
         return Item(item_id, "function_call", name=item["name"], call_id=call_id, arguments=item["arguments"])
     if item["type"] == "function_call_output":
         return Item(item_id, "function_call_output", call_id=item["call_id"], output=item["output"])
+    if item["type"] == "mcp_approval_response":
+        # No response of ours asks for an approval, so none can be answered.
+        asked = shown(item["approval_request_id"])
+        raise Invalid("invalid_approval_request_id", f"Approval request ID '{asked}' not found in conversation.")
     content: list[dict[str, Any]] = []
     for part in item["content"]:
         if part["type"] == "input_audio":

@@ -1,8 +1,10 @@
 """The caller's side of a session: the input audio buffer, turns by voice activity, and the recogniser's words."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from realtime.protocol import effects as do
@@ -12,11 +14,13 @@ from realtime.protocol.config import SessionConfig
 from realtime.protocol.conversation import Item, item_from_wire
 from realtime.protocol.input_audio import HZ, SAMPLES_PER_MS, InputAudio, InputDecoder
 from realtime.protocol.shapes import Invalid
-from realtime.protocol.turns import Began, Ended, Paused, Resumed, TurnDetector
+from realtime.protocol.turns import Began, Ended, Paused, Resumed, TurnDetector, TurnTaking, Waiting
 from realtime.protocol.wire import decode_audio
 from speech.engines import STT_HZ, Pcm, Transcript
 
 MIN_COMMIT_MS = 100
+JUDGED_S = 8
+DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
 
 
 class Answering(Protocol):
@@ -43,6 +47,7 @@ class _Turn:
     start: int
     interrupts: bool = False
     job_id: str | None = None
+    judgement_id: str | None = None
 
 
 @dataclass
@@ -52,6 +57,14 @@ class _Job:
     item: Item | None = None
     transcript: Transcript | None = None
     failure: tuple[str, str] | None = None
+
+
+def logprobs(transcript: Transcript) -> list[ev.JsonObject]:
+    """The recogniser's confidence, word by word; a word stands for its tokens."""
+    return [
+        {"token": word.text, "logprob": math.log(max(word.probability, 1e-9)), "bytes": list(word.text.encode())}
+        for word in transcript.words
+    ]
 
 
 class Ear:
@@ -65,12 +78,13 @@ class Ear:
         self._listening_from = 0
         self._turn: _Turn | None = None
         self._jobs: dict[str, _Job] = {}
+        self._judged_to = 0
 
     def listen_anew(self) -> None:
         """Begin voice activity detection at what comes next, or end it, as the session now says."""
         self._drop_turn()
         self._generation += 1
-        vad = self.call.config.vad
+        vad = self.call.config.turn_taking
         if vad is None:
             if self._detector is not None:
                 self.call.do(do.CloseListening())
@@ -94,12 +108,13 @@ class Ear:
         after = self.call.config
         if after.input_format != before.input_format:
             self._decoder = InputDecoder(after.input_format)
-        if after.vad != before.vad:
+        if after.turn_taking != before.turn_taking:
             self.listen_anew()
 
     def append(self, event: ev.InputAudioAppend) -> None:
         pcm = self._decoder.decode(event.audio)
         self.input.append(pcm)
+        self.call.heard_samples = self.input.end
         if self._detector is not None and len(pcm):
             self.call.do(do.Listen(pcm))
 
@@ -111,13 +126,16 @@ class Ear:
             match turn:
                 case Began(at_ms):
                     self._speech_began(at_ms)
-                case Paused(at_ms):
+                case Paused():
                     self._speech_paused(heard)
+                case Waiting():
+                    self._judge(heard)
                 case Resumed():
                     self._speech_resumed()
-                case Ended(at_ms):
+                case Ended():
                     self._speech_ended(heard)
         if self._turn is None:
+            self._watch_idleness(self._detector.vad, heard)
             padding = (self._detector.vad.prefix_padding_ms + MIN_COMMIT_MS) * SAMPLES_PER_MS
             self.input.discard_before(heard - padding)
 
@@ -126,19 +144,53 @@ class Ear:
         vad = self._detector.vad
         start = max(int((at_ms - vad.prefix_padding_ms) * SAMPLES_PER_MS), self.input.start, 0)
         turn = self._turn = _Turn(self.call.new_id("item"), start)
+        self.call.quiet_from = None
         self.call.say(ev.SpeechStarted(audio_start_ms=start // SAMPLES_PER_MS, item_id=turn.item_id))
         if vad.interrupt_response:
             turn.interrupts = self.answering.interrupt()
 
     def _speech_paused(self, heard: int) -> None:
-        if self._turn is None or not self.call.wants_transcript:
+        if self._turn is not None and self.call.wants_transcript:
+            self._turn.job_id = self._transcribe(self.input.read(self._turn.start, heard), None)
+        self._judge(heard)
+
+    def _judge(self, heard: int) -> None:
+        """Ask the end-of-turn model, where the session wants one."""
+        if self._turn is None or self._detector is None or self._detector.vad.complete is None:
             return
-        self._turn.job_id = self._transcribe(self.input.read(self._turn.start, heard), None)
+        self._turn.judgement_id = self.call.new_id("turn")
+        self._judged_to = heard
+        start = max(self._turn.start, heard - JUDGED_S * HZ)
+        self.call.do(do.JudgeTurn(self._turn.judgement_id, self.input.read(start, heard)))
+
+    def turn_judged(self, judged: ev.TurnJudged) -> None:
+        turn, detector = self._turn, self._detector
+        if turn is None or detector is None or turn.judgement_id != judged.judgement_id or not detector.paused:
+            return
+        if detector.vad.complete is not None and judged.probability >= detector.vad.complete:
+            detector.end()
+            self._speech_ended(self._judged_to)
+
+    def _watch_idleness(self, vad: TurnTaking, heard: int) -> None:
+        """A caller who says nothing for long after an answer is asked whether they are still there."""
+        since = self.call.quiet_from
+        if vad.idle_timeout_ms is None or since is None or heard - since < vad.idle_timeout_ms * SAMPLES_PER_MS:
+            return
+        self.call.quiet_from = None
+        turn = _Turn(self.call.new_id("item"), since)
+        self.call.say(
+            ev.TimeoutTriggered(
+                audio_start_ms=since // SAMPLES_PER_MS, audio_end_ms=heard // SAMPLES_PER_MS, item_id=turn.item_id
+            )
+        )
+        self.answering.turn_ended(self._commit(turn, heard, silent=True))
 
     def _speech_resumed(self) -> None:
         if self._turn is not None and self._turn.job_id is not None:
             self._drop_job(self._turn.job_id)
             self._turn.job_id = None
+        if self._turn is not None:
+            self._turn.judgement_id = None
 
     def _speech_ended(self, heard: int) -> None:
         turn, self._turn = self._turn, None
@@ -166,17 +218,18 @@ class Ear:
         self.call.do(do.Mark("speech_stopped", item_id=turn.item_id))
         self._commit(turn, self.input.end)
 
-    def _commit(self, turn: _Turn, end: int) -> Item:
+    def _commit(self, turn: _Turn, end: int, *, silent: bool = False) -> Item:
         pcm = self.input.read(turn.start, end)
         self.input.discard_before(end)
         item = Item(
             turn.item_id,
             "message",
             role="user",
-            content=[{"type": "input_audio", "transcript": None}],
+            content=[{"type": "input_audio", "transcript": "" if silent else None}],
             audio=[pcm],
-            awaiting_transcript=self.call.wants_transcript,
+            awaiting_transcript=self.call.wants_transcript and not silent,
             interrupts=turn.interrupts,
+            silent=silent,
         )
         previous = self.call.conversation.append(item)
         self.call.conversation.forget_old_audio()
@@ -244,6 +297,19 @@ class Ear:
                 )
             )
             return
+        asked = self.call.config.input_transcription or {}
+        if asked.get("model") == DIARIZING_MODEL and job.transcript.text:
+            # One caller, one speaker: the whole turn is one segment.
+            self.call.say(
+                ev.TranscriptionSegment(
+                    item_id=item.id,
+                    id=self.call.new_id("seg"),
+                    text=job.transcript.text,
+                    speaker="A",
+                    start=0.0,
+                    end=job.transcript.audio_s,
+                )
+            )
         if job.transcript.text:
             self.call.say(ev.TranscriptionDelta(item_id=item.id, delta=job.transcript.text))
         self.call.say(
@@ -251,6 +317,7 @@ class Ear:
                 item_id=item.id,
                 transcript=job.transcript.text,
                 usage={"type": "duration", "seconds": -(-item.audio_ms // 1000)},
+                logprobs=logprobs(job.transcript) if self.call.config.wire["include"] else msgspec.UNSET,
             )
         )
 

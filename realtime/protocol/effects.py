@@ -46,6 +46,21 @@ class DropTranscription:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeTurn:
+    """Has the caller finished? Answered by TurnJudged with the same ``judgement_id``, or never."""
+
+    judgement_id: str
+    pcm_24khz: Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class CountTokens:
+    """Answered at once by RateLimited."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartReply:
     """Answered by Reply… results with the same ``response_id``, the last of them ReplyFinished or ReplyFailed."""
 
@@ -94,6 +109,18 @@ class Close:
 
 
 Effect = (
-    Send | OpenListening | CloseListening | Listen | Transcribe | DropTranscription | StartReply | CancelReply
-    | Store | Forget | Mark | Close
-)  # fmt: skip
+    Send
+    | OpenListening
+    | CloseListening
+    | Listen
+    | Transcribe
+    | DropTranscription
+    | JudgeTurn
+    | CountTokens
+    | StartReply
+    | CancelReply
+    | Store
+    | Forget
+    | Mark
+    | Close
+)

@@ -103,6 +103,21 @@ class TranscriptFailed(Result, frozen=True, kw_only=True):
     message: str
 
 
+class TurnJudged(Result, frozen=True, kw_only=True):
+    """How likely (0..1) it is that the caller has finished."""
+
+    judgement_id: str
+    probability: float
+
+
+class RateLimited(Result, frozen=True, kw_only=True):
+    """What is left of the tokens per minute; ``reset_s`` until all of them are back."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
 class ReplyBegan(Result, frozen=True, kw_only=True):
     """The model has begun to put the answer into words."""
 
@@ -207,6 +222,16 @@ class Cleared(ServerEvent, tag="input_audio_buffer.cleared", kw_only=True):
     pass
 
 
+class TimeoutTriggered(ServerEvent, tag="input_audio_buffer.timeout_triggered", kw_only=True):
+    audio_start_ms: int
+    audio_end_ms: int
+    item_id: str
+
+
+class RateLimitsUpdated(ServerEvent, tag="rate_limits.updated", kw_only=True):
+    rate_limits: list[JsonObject]
+
+
 class ItemAdded(ServerEvent, tag="conversation.item.added", kw_only=True):
     item: JsonObject
     previous_item_id: str | None
@@ -241,6 +266,19 @@ class TranscriptionCompleted(ServerEvent, tag="conversation.item.input_audio_tra
     item_id: str
     transcript: str
     usage: JsonObject
+    content_index: int = 0
+    logprobs: list[JsonObject] | msgspec.UnsetType = msgspec.UNSET
+
+
+class TranscriptionSegment(ServerEvent, tag="conversation.item.input_audio_transcription.segment", kw_only=True):
+    """Times in seconds from the item's start."""
+
+    item_id: str
+    id: str
+    text: str
+    speaker: str
+    start: float
+    end: float
     content_index: int = 0
 
 

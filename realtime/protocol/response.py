@@ -22,7 +22,8 @@ AUDIO_TOKEN_MS = 50
 class Response:
     """``conversation`` is None for an out-of-band response: its items are shown to the client and kept nowhere.
 
-    ``asked`` is the client's response.create, ``context`` its own input, ``awaiting`` items whose words are still owed.
+    ``asked`` is the client's response.create, ``context`` its own input, ``awaiting`` items whose words are still owed,
+    ``asked_for`` False where the server began by itself, ``played_until`` the end of playback on the call's clock.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Response:
     new_id: Callable[[str], str]
     say: Callable[[ev.ServerEvent], None]
     asked: JsonObject = field(default_factory=dict)
+    asked_for: bool = True
     context: list[Item] | None = None
     status: str = "in_progress"
     status_details: JsonObject | None = None
@@ -43,7 +45,10 @@ class Response:
     output: list[Item] = field(default_factory=list)
     awaiting: set[str] = field(default_factory=set)
     tool_items: dict[int, Item] = field(default_factory=dict)
+    played_until: int = 0
+    prompt_characters: int = 0
     _open: Item | None = None
+    _said: str = ""
     _audio: OutputAudio | None = None
 
     def wire(self) -> JsonObject:
@@ -115,6 +120,7 @@ class Response:
             return item
         self.close_item()
         item = Item(self.new_id("item"), "message", role="assistant")
+        self._said = ""
         self._add_item(item)
         if self.modality == "audio":
             self._audio = OutputAudio(self.format["type"])
@@ -139,6 +145,7 @@ class Response:
             "item_id": item.id,
             "content_index": 0,
         }
+        self._said += delta
         if self.modality == "audio":
             item.content[0]["transcript"] += delta
             item.phrases.append(Phrase(delta, item.audio_samples))
@@ -172,7 +179,8 @@ class Response:
             "content_index": 0,
         }
         if self.modality == "audio":
-            transcript = item.content[0]["transcript"]
+            # Not the item's: a client may have truncated that meanwhile.
+            transcript = self._said
             if self._audio is not None:
                 for delta in self._audio.flush():
                     self._say_audio(item, delta)
@@ -180,7 +188,7 @@ class Response:
             self.say(ev.OutputTranscriptDone(**place, transcript=transcript))
             part = {"type": "audio", "transcript": transcript}
         else:
-            text = item.content[0]["text"]
+            text = self._said
             self.say(ev.OutputTextDone(**place, text=text))
             part = {"type": "text", "text": text}
         self.say(ev.ContentPartDone(**place, part=part))

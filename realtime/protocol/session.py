@@ -73,6 +73,8 @@ class Session:
             ev.InputAudioCommit: self.ear.commit_asked,
             ev.InputAudioClear: self.ear.clear,
             ev.WindowScored: self.ear.window_scored,
+            ev.TurnJudged: self.ear.turn_judged,
+            ev.RateLimited: self._rate_limited,
             ev.TranscriptReady: self.ear.transcript_ready,
             ev.TranscriptFailed: self.ear.transcript_failed,
             ev.OutputAudioClear: self._output_clear,
@@ -102,6 +104,15 @@ class Session:
 
     def _expired(self, _: ev.SessionExpired) -> None:
         self.call.do(do.Close(CLOSE_EXPIRED, "Your session hit the maximum duration of 60 minutes."))
+
+    def _rate_limited(self, limits: ev.RateLimited) -> None:
+        tokens = {
+            "name": "tokens",
+            "limit": limits.limit,
+            "remaining": limits.remaining,
+            "reset_seconds": round(limits.reset_s, 3),
+        }
+        self.call.say(ev.RateLimitsUpdated(rate_limits=[tokens]))
 
     def _deaf(self, failure: ev.ListeningFailed) -> None:
         """A call that cannot hear is no call: the client is told, and told to come again."""

@@ -4,9 +4,13 @@ A shape checks a decoded value and returns it without the fields whose null mean
 ``Invalid`` with the code, message and param that OpenAI gives for it (see ``docs/realtime.md``).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+SHOWN_LENGTH = 256
+"""An error repeats at most so many characters of what a client sent, so that no answer outgrows its question."""
 
 
 class Invalid(Exception):
@@ -21,6 +25,11 @@ class Invalid(Exception):
 
 class Shape(Protocol):
     def check(self, value: Any, path: str) -> Any: ...
+
+
+def shown(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "…"
 
 
 def spoken_list(values: Sequence[str]) -> str:
@@ -40,7 +49,9 @@ def wrong_type(path: str, expected: str, value: Any) -> Invalid:
 
 
 def unsupported(path: str, value: Any, supported: Sequence[str]) -> Invalid:
-    return Invalid("invalid_value", f"Invalid value: '{value}'. Supported values are: {spoken_list(supported)}.", path)
+    return Invalid(
+        "invalid_value", f"Invalid value: '{shown(value)}'. Supported values are: {spoken_list(supported)}.", path
+    )
 
 
 def missing(path: str) -> Invalid:
@@ -76,6 +87,13 @@ class Text:
                 "string_above_max_length",
                 f"Invalid '{path}': string too long. Expected a string with maximum length {self.max_length}, "
                 f"but got a string with length {len(value)} instead.",
+                path,
+            )
+        if self.pattern and re.fullmatch(self.pattern, value) is None:
+            raise Invalid(
+                "invalid_value",
+                f"Invalid '{path}': string does not match pattern. "
+                f"Expected a string that matches the pattern '{self.pattern}'.",
                 path,
             )
         return value
@@ -114,7 +132,7 @@ class Number:
                 raise Invalid(
                     f"{kind}_{code}_value",
                     f"Invalid '{path}': {kind} {side} value. "
-                    f"Expected a value {word} {bound:g}, but got {value} instead.",
+                    f"Expected a value {word} {bound:g}, but got {shown(value)} instead.",
                     path,
                 )
         return value
@@ -152,12 +170,23 @@ class WordOr:
 
 @dataclass(frozen=True)
 class TextOr:
-    """Any string, or an object (voices)."""
+    """Any string, or another shape (voices)."""
 
     other: Shape
 
     def check(self, value: Any, path: str) -> Any:
         return value if isinstance(value, str) else self.other.check(value, path)
+
+
+@dataclass(frozen=True)
+class ListOr:
+    """A list, or an object (an MCP tool's ``allowed_tools``)."""
+
+    members: Shape
+    other: Shape
+
+    def check(self, value: Any, path: str) -> Any:
+        return (self.members if isinstance(value, list) else self.other).check(value, path)
 
 
 @dataclass(frozen=True)
@@ -211,19 +240,33 @@ class MapOf:
 
 
 @dataclass(frozen=True)
+class MapTo:
+    """Any keys to values of one shape (a prompt's variables, an MCP server's headers)."""
+
+    shape: Shape
+
+    def check(self, value: Any, path: str) -> Any:
+        if not isinstance(value, dict):
+            raise wrong_type(path, "an object", value)
+        return {key: self.shape.check(member, f"{path}.{shown(key)}") for key, member in value.items()}
+
+
+@dataclass(frozen=True)
 class Object:
     """Named fields. ``nullable`` fields keep an explicit null; elsewhere null means absent, but never for a Flag."""
 
     fields: Mapping[str, Shape]
     required: tuple[str, ...] = ()
     nullable: frozenset[str] = frozenset()
+    one_of: tuple[str, ...] = ()
+    """Exactly one of these must be there."""
 
     def check(self, value: Any, path: str) -> Any:
         if not isinstance(value, dict):
             raise wrong_type(path or "event", "an object", value)
         kept: dict[str, Any] = {}
         for name, member in value.items():
-            where = f"{path}.{name}" if path else name
+            where = f"{path}.{shown(name)}" if path else shown(name)
             shape = self.fields.get(name)
             if shape is None:
                 raise Invalid("unknown_parameter", f"Unknown parameter: '{where}'.", where)
@@ -234,6 +277,14 @@ class Object:
         for name in self.required:
             if name not in kept:
                 raise missing(f"{path}.{name}" if path else name)
+        if self.one_of:
+            given = [name for name in self.one_of if name in kept]
+            if len(given) != 1:
+                got = spoken_list(given) if given else "none of them"
+                message = (
+                    f"Invalid '{path}': expected exactly one of {spoken_list(self.one_of)}, but got {got} instead."
+                )
+                raise Invalid("invalid_value" if given else "missing_required_parameter", message, path)
         return kept
 
 

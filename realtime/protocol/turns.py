@@ -10,17 +10,24 @@ from enum import Enum, auto
 WINDOW_MS = 32
 MIN_SPEECH_MS = 64
 HYSTERESIS = 0.15
+RECHECK_MS = 640
 
 
 @dataclass(frozen=True, slots=True)
-class ServerVad:
-    """OpenAI's ``server_vad`` settings, in ms and 0..1."""
+class TurnTaking:
+    """OpenAI's ``turn_detection`` settings, in ms and 0..1.
+
+    ``complete`` is None for ``server_vad``. For ``semantic_vad`` it is how sure an end-of-turn model must be that the
+    caller has finished; then ``silence_duration_ms`` is how long to wait when it is not.
+    """
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 200
     create_response: bool = True
     interrupt_response: bool = True
+    idle_timeout_ms: int | None = None
+    complete: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,13 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The pause goes on: ``RECHECK_MS`` more of it have passed."""
+
+    at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """They had not."""
 
@@ -49,7 +63,7 @@ class Ended:
     at_ms: float
 
 
-Turn = Began | Paused | Resumed | Ended
+Turn = Began | Paused | Waiting | Resumed | Ended
 
 
 class _State(Enum):
@@ -62,15 +76,19 @@ class _State(Enum):
 class TurnDetector:
     """Feed windows in order; ``at_ms`` counts from wherever the caller counts, at the window's end."""
 
-    vad: ServerVad
+    vad: TurnTaking
     pause_ms: int = 96
     _state: _State = field(default=_State.SILENT, init=False)
     _speech_ms: float = field(default=0.0, init=False)
     _silence_ms: float = field(default=0.0, init=False)
 
     @property
-    def speaking(self) -> bool:
-        return self._state is not _State.SILENT
+    def paused(self) -> bool:
+        return self._state is _State.PAUSED
+
+    def end(self) -> None:
+        """Somebody who understands what was said knows that the turn is over."""
+        self._state, self._speech_ms = _State.SILENT, 0.0
 
     def step(self, at_ms: float, probability: float) -> list[Turn]:
         loud = probability >= self.vad.threshold
@@ -91,7 +109,9 @@ class TurnDetector:
         if self._state is _State.SPEAKING and self._silence_ms >= min(self.pause_ms, self.vad.silence_duration_ms):
             self._state = _State.PAUSED
             turns.append(Paused(at_ms - self._silence_ms))
+        elif self.paused and self._silence_ms % RECHECK_MS < WINDOW_MS:
+            turns.append(Waiting(at_ms))
         if self._silence_ms >= self.vad.silence_duration_ms:
-            self._state, self._speech_ms = _State.SILENT, 0.0
+            self.end()
             turns.append(Ended(at_ms))
         return turns

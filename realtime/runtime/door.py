@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from random import Random
 from urllib.parse import parse_qs
 
+from agents.spec import AgentSpec, Caller
 from realtime.protocol import events as ev
+from realtime.protocol.config import SessionConfig
+from realtime.runtime.secrets import ClientSecret, is_client_secret
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 AGENT_PREFIX = "agent:"
@@ -52,13 +55,34 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What an upgrade asks for. ``agent`` None is the default one; ``model`` is what the session shows."""
+    """What an upgrade asks for. ``agent`` None is the default one; ``model`` is what the session shows, and may be empty
+    for a transcription or with a client secret."""
 
     key: str
     model: str
     agent: str | None
     transcription: bool
     subprotocol: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a visit gets: whose call it is, and the session that it begins with. ``session`` None: nothing but defaults."""
+
+    caller: Caller
+    model: str
+    transcription: bool
+    session: ev.JsonObject | None = None
+
+    def config(self, session_id: str, expires_at: int) -> SessionConfig:
+        return first_session(
+            session_id=session_id,
+            expires_at=expires_at,
+            model=self.model,
+            agent=self.caller.agent,
+            transcription=self.transcription,
+            asked=self.session,
+        )
 
 
 def mask(key: str) -> str:
@@ -87,6 +111,8 @@ def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str) 
     if asked.get("intent") == "transcription":
         return Visit(key, "", asked.get("agent"), True, subprotocol)
     model = asked.get("model", "")
+    if not model and is_client_secret(key):
+        return Visit(key, "", asked.get("agent"), False, subprotocol)
     if not model:
         raise Refusal(
             "missing_model",
@@ -94,9 +120,43 @@ def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str) 
             "or ?model=agent:NAME",
             CLOSE_UNUSABLE,
         )
+    return Visit(key, model, agent_of(model) or asked.get("agent"), False, subprotocol)
+
+
+def agent_of(model: str) -> str | None:
+    """The agent that a model name means, or None for the default one."""
     known = any(model == name or model.startswith(f"{name}-20") for name in MODELS)
-    agent = asked.get("agent") if known else model.removeprefix(AGENT_PREFIX)
-    return Visit(key, model, agent, False, subprotocol)
+    return None if known else model.removeprefix(AGENT_PREFIX)
+
+
+def first_session(
+    *,
+    session_id: str,
+    expires_at: int,
+    model: str,
+    agent: AgentSpec,
+    transcription: bool,
+    asked: ev.JsonObject | None = None,
+) -> SessionConfig:
+    """The session of a call that begins: the agent's, with what was asked for on top. Raises Invalid."""
+    if transcription:
+        config = SessionConfig.transcription(session_id=session_id, expires_at=expires_at)
+    else:
+        config = SessionConfig.realtime(session_id=session_id, model=model, expires_at=expires_at, agent=agent)
+    return config if asked is None else config.updated(asked)
+
+
+def admit_with_secret(visit: Visit, secret: ClientSecret, caller: Caller) -> Admission:
+    """A client secret opens the agent and the session it was made for, and no other. Raises Refusal."""
+    model = secret.session.get("model") or MODELS[0]
+    if visit.agent is not None and visit.agent != caller.agent.slug:
+        raise Refusal(
+            "invalid_model",
+            f'This client secret is for the model "{model}"; it cannot open "{visit.model or visit.agent}".',
+            CLOSE_UNUSABLE,
+        )
+    transcription = secret.session["type"] == "transcription"
+    return Admission(caller, "" if transcription else model, transcription, secret.session)
 
 
 def unknown_model(model: str) -> Refusal:

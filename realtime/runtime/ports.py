@@ -8,7 +8,17 @@ from agents.llm.types import LanguageModel
 from realtime.archive.events import AnyArchiveEvent
 from speech.engines import Pcm, SpokenChunk, Transcript
 
-__all__ = ["Archive", "Hearing", "Listening", "ListeningStream", "Ports", "Scored", "Speaking", "SpokenChunk"]
+__all__ = [
+    "Archive",
+    "Hearing",
+    "Judging",
+    "Listening",
+    "ListeningStream",
+    "Ports",
+    "Scored",
+    "Speaking",
+    "SpokenChunk",
+]
 
 Scored = Callable[[int, float], None]
 """Called on the event loop for each 32 ms window: (last sample at 16 kHz from the stream's start, probability)."""
@@ -39,11 +49,29 @@ class Hearing(Protocol):
         ...
 
 
+class Judging(Protocol):
+    """Tells whether a caller who fell silent has finished, for turn detection of type ``semantic_vad``."""
+
+    async def judge(self, pcm_24khz: Pcm) -> float:
+        """``pcm_24khz``: the turn so far with the silence at its end; it must not be changed meanwhile.
+
+        0..1, 1 for certainly finished, 0.5 when it cannot be told (overload, a broken engine): then silence decides.
+        Never raises. Cancelling the task drops a judgement that has not begun.
+        """
+        ...
+
+
 class Speaking(Protocol):
     def synthesise(
         self, text: str, *, tenant: str, session_id: str, voice: str, speed: float
     ) -> AsyncGenerator[SpokenChunk, None]:
         """One phrase. Raises speech.engines.SpeechFailed. Closing the iterator drops the job, on the worker too."""
+        ...
+
+
+class Judging(Protocol):
+    async def judge(self, pcm_24khz: Pcm) -> float:
+        """How likely (0..1) it is that the caller has finished what they are saying; at most the last 8 s are heard."""
         ...
 
 
@@ -57,6 +85,7 @@ class Archive(Protocol):
 class Ports:
     listening: Listening
     hearing: Hearing
+    judging: Judging
     speaking: Speaking
     model: LanguageModel
     archive: Archive

@@ -18,6 +18,7 @@ from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.session import Session
 from realtime.protocol.wire import GA, Ga
+from realtime.runtime.budget import TokenBudget
 from realtime.runtime.metrics import FAULTS, MESSAGE_DURATION, MESSAGES, OVERLOADED
 from realtime.runtime.ports import ListeningStream, Ports
 from realtime.runtime.speaking import Reply
@@ -72,6 +73,7 @@ class Runner:
     ports: Ports
     transport: Transport
     record: CallRecord
+    budget: TokenBudget
     config: RunnerConfig = field(default_factory=RunnerConfig)
     dialect: Ga = GA
     clock: Callable[[], float] = time.monotonic
@@ -193,6 +195,11 @@ class Runner:
                     self._close_listening()
                 case do.Transcribe(job_id):
                     self._spawn(job_id, self._transcribe(effect))
+                case do.JudgeTurn(judgement_id):
+                    self._spawn(judgement_id, self._judge(effect))
+                case do.CountTokens(tokens):
+                    remaining, reset_s = self.budget.spend(tokens)
+                    self.feed(ev.RateLimited(limit=self.budget.limit, remaining=remaining, reset_s=reset_s))
                 case do.DropTranscription(job_id):
                     self._cancel(job_id)
                 case do.StartReply(response_id):
@@ -283,6 +290,16 @@ class Runner:
             self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code="server_error", message="Transcription failed."))
         else:
             self.feed(ev.TranscriptReady(job_id=wanted.job_id, transcript=transcript))
+
+    async def _judge(self, wanted: do.JudgeTurn) -> None:
+        try:
+            probability = await self.ports.judging.judge(wanted.pcm_24khz)
+        except Exception:
+            # The longest wait of the session's eagerness ends the turn all the same.
+            FAULTS.labels("judge").inc()
+            log.exception("no judgement on the end of a turn")
+            return
+        self.feed(ev.TurnJudged(judgement_id=wanted.judgement_id, probability=probability))
 
     async def _reply(self, start: do.StartReply) -> None:
         response_id = start.response_id

@@ -8,12 +8,12 @@ from typing import Any
 
 from channels.consumer import AsyncConsumer
 
-from agents.spec import Caller
 from realtime.protocol.call import Limits
 from realtime.protocol.config import SessionConfig
 from realtime.protocol.session import Session
 from realtime.protocol.wire import GA
-from realtime.runtime.door import Refusal, Visit, id_source, read_visit
+from realtime.runtime.budget import TokenBudgets
+from realtime.runtime.door import Admission, Refusal, Visit, id_source, read_visit
 from realtime.runtime.metrics import CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED
 from realtime.runtime.ports import Ports
 from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
@@ -28,12 +28,13 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class VoiceGateway:
-    """All that a call over WebSocket needs of its process. ``admit`` gives the caller's agent or raises Refusal."""
+    """All that a call over WebSocket needs of its process. ``admit`` lets a visit in or raises Refusal."""
 
     ports: Ports
-    admit: Callable[[Visit], Awaitable[Caller]]
+    admit: Callable[[Visit], Awaitable[Admission]]
     limits: Limits = field(default_factory=Limits)
     runner: RunnerConfig = field(default_factory=RunnerConfig)
+    budgets: TokenBudgets = field(default_factory=lambda: TokenBudgets(100_000, time.monotonic))
 
 
 class AsgiTransport:
@@ -77,7 +78,8 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
         subprotocol = "realtime" if "realtime" in offered else None
         try:
             visit = read_visit(headers, offered, scope.get("query_string", b"").decode("latin-1"))
-            caller = await self.gateway.admit(visit)
+            admission = await self.gateway.admit(visit)
+            config = admission.config(self.new_id("sess"), int(time.time() + self.gateway.runner.session_s))
         except Refusal as refusal:
             CONNECTIONS_REFUSED.labels(refusal.code or "unauthenticated").inc()
             log.info("call refused: %s", refusal.close_reason)
@@ -86,29 +88,26 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
             await transport.close(refusal.close_code, refusal.close_reason)
             return
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        await self._run(visit, caller, transport)
+        await self._run(admission, config, transport)
 
-    async def _run(self, visit: Visit, caller: Caller, transport: AsgiTransport) -> None:
-        session_id = self.new_id("sess")
-        expires_at = int(time.time() + self.gateway.runner.session_s)
-        if visit.transcription:
-            config = SessionConfig.transcription(session_id=session_id, expires_at=expires_at)
-        else:
-            config = SessionConfig.realtime(
-                session_id=session_id, model=visit.model, expires_at=expires_at, agent=caller.agent
-            )
+    async def _run(self, admission: Admission, config: SessionConfig, transport: AsgiTransport) -> None:
+        caller = admission.caller
         record = CallRecord(
             tenant=caller.tenant,
             agent=caller.agent.slug,
             channel="websocket",
             key_id=caller.key_id,
             end_user=caller.end_user,
-            model=visit.model,
+            model=admission.model,
         )
         session = Session(config, caller.agent, self.new_id, self.gateway.limits)
-        with log_context(session_id=session_id, tenant_id=caller.tenant), CONNECTIONS_ACTIVE.track_inprogress():
+        with log_context(session_id=config.id, tenant_id=caller.tenant), CONNECTIONS_ACTIVE.track_inprogress():
             CONNECTIONS.inc()
             log.info("call began")
-            runner = Runner(session, self.gateway.ports, transport, record, self.gateway.runner)
-            reason = await runner.run()
+            gateway, budgets = self.gateway, self.gateway.budgets
+            runner = Runner(session, gateway.ports, transport, record, budgets.enter(caller.key_id), gateway.runner)
+            try:
+                reason = await runner.run()
+            finally:
+                budgets.leave(caller.key_id)
             log.info("call ended: %s", reason)

@@ -39,7 +39,7 @@ def tone(ms: int) -> Pcm:
 
 @dataclass
 class TestCall:
-    """Effects of the last input are in ``effects``; every server event since the start is in ``said``."""
+    """Effects of the last input are in ``effects``, its server events in ``events``; all of them in ``said``."""
 
     __test__ = False
     agent: AgentSpec = AGENT
@@ -55,26 +55,29 @@ class TestCall:
             config = SessionConfig.realtime(session_id="sess_1", model="gpt-realtime", expires_at=1, agent=self.agent)
         self.session = Session(config, self.agent, new_id, self.limits)
         self.said: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.effects: list[do.Effect] = []
         self.generation = 0
         self.scored_16khz = 0
         self._note(self.session.open())
 
     def _note(self, effects: list[do.Effect]) -> list[str]:
-        self.effects = effects
+        before = len(self.said)
         for effect in effects:
             if isinstance(effect, do.Send):
                 self.said.append(msgspec.json.decode(GA.encode(effect.event)))
                 check_conformance(self.said[-1])
             elif isinstance(effect, do.OpenListening):
                 self.generation, self.scored_16khz = effect.generation, 0
-        return [event["type"] for event in self.events]
+            elif isinstance(effect, do.CountTokens):
+                limits = ev.RateLimited(limit=1000, remaining=1000 - effect.tokens, reset_s=60.0)
+                self._note(self.session.receive(limits))
+        self.effects = effects
+        return self.types_since(before)
 
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """What the last input made the session say."""
-        count = sum(isinstance(effect, do.Send) for effect in self.effects)
-        return self.said[len(self.said) - count :]
+    def types_since(self, count: int) -> list[str]:
+        self.events = self.said[count:]
+        return [event["type"] for event in self.events]
 
     def all(self, kind: type) -> list[Any]:
         return [effect for effect in self.effects if isinstance(effect, kind)]

@@ -211,7 +211,7 @@ def test_a_wrong_event_gets_its_error_and_the_session_goes_on(
     }
     call.client("session.update", session={"type": "realtime"})
     assert call.events[0]["session"] == before
-    assert call.answer(call.ask(), "Hi.", audio_ms=20)[-1] == "response.done"
+    assert call.answer(call.ask(), "Hi.", audio_ms=20)[-2] == "response.done"
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_only_spoken_answers_are_truncated_and_not_beyond_their_end() -> None:
     call.client("conversation.item.truncate", item_id=item_id, **place)
     assert call.events[0]["error"]["code"] == "unsupported_content_type"
     call.answer(call.ask(), "Hello there.", audio_ms=1000)
-    spoken = call.events[-1]["response"]["output"][0]["id"]
+    spoken = call.events[-2]["response"]["output"][0]["id"]
     call.client("conversation.item.truncate", item_id=spoken, content_index=0, audio_end_ms=5000)
     assert call.events[0]["error"]["message"] == "Audio content of 1000ms is already shorter than 5000ms"
     assert call.client("conversation.item.truncate", item_id=spoken, **place) == ["conversation.item.truncated"]

@@ -18,6 +18,7 @@ TEXT_ANSWER = [
     "conversation.item.done",
     "response.output_item.done",
     "response.done",
+    "rate_limits.updated",
 ]
 SPOKEN_ANSWER = [
     "response.output_item.added",
@@ -31,6 +32,7 @@ SPOKEN_ANSWER = [
     "conversation.item.done",
     "response.output_item.done",
     "response.done",
+    "rate_limits.updated",
 ]
 COMMITTED = ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
 
@@ -53,7 +55,7 @@ def test_a_typed_question_gets_a_written_answer() -> None:
     start = call.one(do.StartReply)
     assert [(m.role, m.text) for m in start.request.messages] == [("system", "Be brief."), ("user", "Hello?")]
     assert call.answer(response_id, "Hi.") == TEXT_ANSWER
-    done = call.events[-1]["response"]
+    done = call.events[-2]["response"]
     assert done["status"] == "completed"
     assert done["metadata"] == {"topic": "test"}
     assert done["output"][0]["content"] == [{"type": "output_text", "text": "Hi."}]
@@ -68,7 +70,7 @@ def test_a_spoken_answer_climbs_the_audio_ladder() -> None:
     call.type_in("Hello?")
     response_id = call.ask()
     assert call.answer(response_id, "Hi.", audio_ms=100) == SPOKEN_ANSWER
-    done = call.events[-1]["response"]
+    done = call.events[-2]["response"]
     assert done["output"][0]["content"] == [{"type": "output_audio", "transcript": "Hi."}]
     assert done["usage"]["output_token_details"] == {"text_tokens": 3, "audio_tokens": 2}
 
@@ -153,9 +155,10 @@ def test_speech_during_an_answer_ends_it_and_gets_its_own() -> None:
         "conversation.item.done",
         "response.output_item.done",
         "response.done",
+        "rate_limits.updated",
     ]
     assert call.one(do.CancelReply).response_id == response_id
-    done = call.said[-1]["response"]
+    done = call.said[-2]["response"]
     assert done["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
     assert done["output"][0]["status"] == "incomplete"
     assert call.result(ev.ReplyText(response_id=response_id, text="there was")) == []
@@ -178,7 +181,7 @@ def test_speech_leaves_an_answer_alone_when_the_session_says_so_and_is_answered_
     assert call.hear(640, SPEECH) == ["input_audio_buffer.speech_started"]
     assert call.hear(512, SILENCE) == ["input_audio_buffer.speech_stopped", *COMMITTED]
     types = call.answer(response_id, "Done.", audio_ms=40)
-    assert types[-2:] == ["response.done", "response.created"]
+    assert types[-3:] == ["response.done", "rate_limits.updated", "response.created"]
 
 
 def test_noise_gets_no_answer() -> None:
@@ -186,8 +189,8 @@ def test_noise_gets_no_answer() -> None:
     call.hear(640, SPEECH)
     call.hear(512, SILENCE)
     types = call.recognise(call.one(do.Transcribe).job_id, "")
-    assert types == ["response.done"]
-    assert call.said[-1]["response"]["output"] == []
+    assert types == ["response.done", "rate_limits.updated"]
+    assert call.said[-2]["response"]["output"] == []
     assert call.all(do.StartReply) == []
 
 
@@ -232,7 +235,7 @@ def test_cancel_ends_an_answer_with_what_was_said() -> None:
     response_id = call.ask(output_modalities=["text"])
     call.result(ev.ReplyText(response_id=response_id, text="Well"))
     assert call.client("response.cancel") == [*TEXT_ANSWER[4:]]
-    assert call.events[-1]["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+    assert call.events[-2]["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
     assert call.events[0]["text"] == "Well"
 
 
@@ -253,7 +256,7 @@ def test_function_calls_stream_their_arguments_and_take_their_output() -> None:
         types += call.result(piece)
     one = ["response.output_item.added", "conversation.item.added", "response.function_call_arguments.delta"]
     end = ["response.function_call_arguments.done", "conversation.item.done", "response.output_item.done"]
-    assert types == [*one, one[2], *end, *one, *end, "response.done"]
+    assert types == [*one, one[2], *end, *one, *end, "response.done", "rate_limits.updated"]
     done = next(e for e in call.said if e["type"] == "response.function_call_arguments.done")
     assert (done["call_id"], done["name"], done["arguments"]) == ("call_a", "add", '{"a":1}')
     for call_id in ("call_a", "call_b"):
@@ -276,7 +279,7 @@ def test_out_of_band_answers_run_beside_and_leave_no_trace() -> None:
     assert call.events[0]["response"]["conversation_id"] is None
     types = call.answer(aside, "Aside.")
     assert not [name for name in types if name.startswith("conversation.")]
-    assert call.answer(main, "Main.")[-1] == "response.done"
+    assert call.answer(main, "Main.")[-2] == "response.done"
     call.ask()
     assert "Aside." not in [m.text for m in call.one(do.StartReply).request.messages]
 
@@ -285,7 +288,7 @@ def test_a_failed_model_fails_the_response_and_the_next_one_works() -> None:
     call = TestCall()
     response_id = call.ask()
     call.result(ev.ReplyFailed(response_id=response_id, code="llm_unavailable", message="No model."))
-    details = call.events[-1]["response"]["status_details"]
+    details = call.events[-2]["response"]["status_details"]
     assert details["error"] == {"type": "server_error", "code": "llm_unavailable", "message": "No model."}
     assert call.answer(call.ask(), "Hi.", audio_ms=20) == SPOKEN_ANSWER
 
@@ -296,7 +299,7 @@ def test_a_token_cap_leaves_the_response_incomplete() -> None:
     assert call.one(do.StartReply).request.max_tokens == 1
     call.result(ev.ReplyText(response_id=response_id, text="We"))
     call.result(ev.ReplyFinished(response_id=response_id, reason="length"))
-    done = call.events[-1]["response"]
+    done = call.events[-2]["response"]
     assert done["status_details"] == {"type": "incomplete", "reason": "max_output_tokens"}
     assert done["output"][0]["status"] == "incomplete"
 

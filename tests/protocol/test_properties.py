@@ -18,6 +18,7 @@ class Calls(RuleBasedStateMachine):
         super().__init__()
         self.call = TestCall()
         self.jobs: list[str] = []
+        self.judgements: list[str] = []
         self.replies: list[str] = []
         self.seen = 0
         self.ids: set[str] = set()
@@ -30,6 +31,8 @@ class Calls(RuleBasedStateMachine):
         for effect in self.call.effects:
             if isinstance(effect, do.Transcribe):
                 self.jobs.append(effect.job_id)
+            elif isinstance(effect, do.JudgeTurn):
+                self.judgements.append(effect.judgement_id)
             elif isinstance(effect, do.StartReply):
                 self.replies.append(effect.response_id)
 
@@ -55,6 +58,7 @@ class Calls(RuleBasedStateMachine):
                 {"type": "server_vad"},
                 {"type": "semantic_vad"},
                 {"type": "server_vad", "interrupt_response": False},
+                {"type": "server_vad", "idle_timeout_ms": 5000},
             ]
         )
     )
@@ -83,6 +87,12 @@ class Calls(RuleBasedStateMachine):
         kind = data.draw(st.sampled_from(["delete", "retrieve", "truncate"]))
         extra = {"content_index": 0, "audio_end_ms": data.draw(st.integers(0, 900))} if kind == "truncate" else {}
         self.call.client(f"conversation.item.{kind}", item_id=item_id, **extra)
+        self.watch()
+
+    @rule(probability=st.sampled_from([0.1, 0.9]), data=st.data())
+    def judge(self, probability: float, data: st.DataObject) -> None:
+        judgement_id = data.draw(st.sampled_from(self.judgements or ["none"]))
+        self.call.result(ev.TurnJudged(judgement_id=judgement_id, probability=probability))
         self.watch()
 
     @rule(text=st.sampled_from(["Hi there, you.", "", None]), data=st.data())
@@ -163,7 +173,7 @@ class Calls(RuleBasedStateMachine):
             self.watch()
         assert len(self.replies) > before
         response_id = self.replies[-1]
-        assert self.call.answer(response_id, "Yes.", audio_ms=20)[-1] == "response.done"
+        assert self.call.answer(response_id, "Yes.", audio_ms=20)[-2] == "response.done"
         self.watch()
 
 

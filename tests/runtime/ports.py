@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from agents.spec import AgentSpec
 from realtime.archive.events import AnyArchiveEvent
 from realtime.protocol.config import SessionConfig
 from realtime.protocol.session import Session
+from realtime.runtime.budget import TokenBudget
 from realtime.runtime.door import id_source
 from realtime.runtime.ports import Ports, Scored, SpokenChunk
 from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
@@ -110,6 +112,18 @@ class Listening:
                 self.listening.open_streams -= 1
 
 
+class Judge:
+    """Thinks what it is told to think."""
+
+    def __init__(self, probability: float = 1.0) -> None:
+        self.probability = probability
+        self.asked_ms: list[int] = []
+
+    async def judge(self, pcm_24khz: Pcm) -> float:
+        self.asked_ms.append(len(pcm_24khz) // 24)
+        return self.probability
+
+
 class Archive:
     def __init__(self) -> None:
         self.events: list[tuple[str, AnyArchiveEvent]] = []
@@ -153,13 +167,16 @@ class Table:
     speech: Speech = field(default_factory=Speech)
     config: RunnerConfig = field(default_factory=RunnerConfig)
     agent: AgentSpec = AGENT
+    judge: Judge = field(default_factory=Judge)
 
     async def __aenter__(self) -> "Table":
         self.wire, self.archive, self.listening = Wire(), Archive(), Listening()
         session_config = SessionConfig.realtime(session_id="sess_1", model="agent:test", expires_at=1, agent=self.agent)
-        ports = Ports(self.listening, self.speech, self.speech, self.model, self.archive)
+        ports = Ports(self.listening, self.speech, self.judge, self.speech, self.model, self.archive)
         record = CallRecord("acme", "test", "websocket", "key_1", "", "agent:test")
-        self.runner = Runner(Session(session_config, self.agent, id_source()), ports, self.wire, record, self.config)
+        session = Session(session_config, self.agent, id_source())
+        budget = TokenBudget(1000, time.monotonic)
+        self.runner = Runner(session, ports, self.wire, record, budget, self.config)
         self.running = asyncio.create_task(self.runner.run())
         await self.until("session.created")
         return self
@@ -174,6 +191,10 @@ class Table:
 
     def send(self, type: str, **fields: Any) -> None:  # noqa: A002 - the wire's word
         self.wire.incoming.put_nowait(json.dumps({"type": type, **fields}))
+
+    def done(self) -> dict[str, Any]:
+        """The response that ended last."""
+        return next(e["response"] for e in reversed(self.wire.events) if e["type"] == "response.done")
 
     def type_in(self, text: str) -> None:
         content = [{"type": "input_text", "text": text}]

@@ -13,7 +13,7 @@ async def test_a_typed_question_is_answered_in_words_and_sound() -> None:
         table.type_in("Count.")
         table.send("response.create")
         await table.until("response.done")
-        done = table.wire.events[-1]["response"]
+        done = table.done()
         assert done["status"] == "completed"
         assert done["output"][0]["content"] == [{"type": "output_audio", "transcript": "One two. Three four."}]
         assert done["usage"]["input_tokens"] == 7
@@ -63,7 +63,7 @@ async def test_cancel_stops_model_and_voice_and_nothing_follows() -> None:
         count = len(table.wire.events)
         await asyncio.sleep(0.05)
         assert len(table.wire.events) == count
-        assert table.wire.events[-1]["response"]["status"] == "cancelled"
+        assert table.done()["status"] == "cancelled"
 
 
 async def test_a_barge_in_ends_the_answer_and_the_next_one_comes() -> None:
@@ -85,8 +85,8 @@ async def test_without_a_voice_the_words_still_come() -> None:
     async with Table(speech=Speech(fails="tts")) as table:
         table.send("response.create")
         await table.until("response.done")
-        assert table.wire.events[-1]["response"]["status"] == "completed"
-        assert table.wire.events[-1]["response"]["output"][0]["content"][0]["transcript"] == "Hi there."
+        assert table.done()["status"] == "completed"
+        assert table.done()["output"][0]["content"][0]["transcript"] == "Hi there."
         assert "response.output_audio.delta" not in table.wire.types
 
 
@@ -103,18 +103,18 @@ async def test_a_model_that_fails_fails_the_response_and_not_the_call() -> None:
     async with Table(Model("Well, this is it. ", UNAVAILABLE)) as table:
         table.send("response.create")
         await table.until("response.done")
-        assert table.wire.events[-1]["response"]["status_details"]["error"]["code"] == "llm_unavailable"
+        assert table.done()["status_details"]["error"]["code"] == "llm_unavailable"
         table.model.words = ("Better.",)
         table.send("response.create")
         await table.until(lambda: table.wire.types.count("response.done") == 2)
-        assert table.wire.events[-1]["response"]["status"] == "completed"
+        assert table.done()["status"] == "completed"
 
 
 async def test_an_unexpected_fault_of_a_model_does_not_end_the_call() -> None:
     async with Table(Model(RuntimeError("a bug"))) as table:
         table.send("response.create")
         await table.until("response.done")
-        assert table.wire.events[-1]["response"]["status_details"]["error"]["code"] == "server_error"
+        assert table.done()["status_details"]["error"]["code"] == "server_error"
         assert not table.running.done()
 
 

@@ -1,0 +1,181 @@
+"""The beta dialect: a second table of names over the same session.
+
+Clients ask for it by ``OpenAI-Beta: realtime=v1`` or the subprotocol ``openai-beta.realtime-v1``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from realtime.protocol import events as ev
+from realtime.protocol.beta import session_to_beta, session_to_ga
+from realtime.protocol.contract_beta import CLIENT_EVENTS, NAMED_CLIENT_EVENTS
+from realtime.protocol.wire import Dialect, audio_delta
+
+TEMPERATURE = 0.8
+"""What the beta says when nobody has asked for another."""
+
+FORMATS = {
+    "pcm16": {"type": "audio/pcm", "rate": 24_000},
+    "g711_ulaw": {"type": "audio/pcmu"},
+    "g711_alaw": {"type": "audio/pcma"},
+}
+FORMAT_NAMES = {wire["type"]: name for name, wire in FORMATS.items()}
+RENAMED: dict[type[ev.ServerEvent], str] = {
+    ev.ItemAdded: "conversation.item.created",
+    ev.OutputTextDelta: "response.text.delta",
+    ev.OutputTextDone: "response.text.done",
+    ev.OutputAudioDelta: "response.audio.delta",
+    ev.OutputAudioDone: "response.audio.done",
+    ev.OutputTranscriptDelta: "response.audio_transcript.delta",
+    ev.OutputTranscriptDone: "response.audio_transcript.done",
+}
+UNSAID = (ev.ItemDone,)
+CONTENT_TYPES = {"output_text": "text", "output_audio": "audio"}
+# Where the session speaks of a GA field, a client of the beta hears the name that it used.
+PATHS = {
+    "session.type": "type",
+    "session.output_modalities": "session.modalities",
+    "session.audio.output.voice": "session.voice",
+    "session.audio.output.speed": "session.speed",
+    "session.audio.output.format": "session.output_audio_format",
+    "session.audio.input.format": "session.input_audio_format",
+    "session.audio.input.transcription": "session.input_audio_transcription",
+    "session.audio.input.noise_reduction": "session.input_audio_noise_reduction",
+    "session.audio.input.turn_detection": "session.turn_detection",
+    "session.max_output_tokens": "session.max_response_output_tokens",
+    "response.output_modalities": "response.modalities",
+    "response.audio.output.voice": "response.voice",
+    "response.audio.output.format": "response.output_audio_format",
+    "response.max_output_tokens": "response.max_response_output_tokens",
+}
+
+
+class ConversationCreated(ev.ServerEvent, tag="conversation.created", kw_only=True):
+    conversation: ev.JsonObject
+
+
+def item_to_ga(item: ev.JsonObject) -> ev.JsonObject:
+    if "content" not in item:
+        return item
+    content = [{**part, "type": "output_text"} if part["type"] == "text" else part for part in item["content"]]
+    return {**item, "content": content}
+
+
+def item_to_beta(item: ev.JsonObject) -> ev.JsonObject:
+    shown = {"id": item["id"], "object": "realtime.item", **item}
+    if "content" in item:
+        shown["content"] = [{**part, "type": CONTENT_TYPES.get(part["type"], part["type"])} for part in item["content"]]
+    return shown
+
+
+def response_to_ga(asked: ev.JsonObject) -> ev.JsonObject:
+    """``temperature`` stays: the session does not know it and leaves it alone."""
+    response = dict(asked)
+    output: ev.JsonObject = {}
+    if "modalities" in response:
+        response["output_modalities"] = ["audio"] if "audio" in response.pop("modalities") else ["text"]
+    if "voice" in response:
+        output["voice"] = response.pop("voice")
+    if "output_audio_format" in response:
+        output["format"] = FORMATS[response.pop("output_audio_format")]
+    if output:
+        response["audio"] = {"output": output}
+    if "max_response_output_tokens" in response:
+        response["max_output_tokens"] = response.pop("max_response_output_tokens")
+    if "input" in response:
+        response["input"] = [item_to_ga(item) for item in response["input"]]
+    return response
+
+
+def response_to_beta(response: ev.JsonObject, temperature: float) -> ev.JsonObject:
+    shown = dict(response)
+    modalities, output = shown.pop("output_modalities"), shown.pop("audio")["output"]
+    voice = output["voice"]
+    shown["output"] = [item_to_beta(item) for item in response["output"]]
+    shown["modalities"] = ["text", "audio"] if "audio" in modalities else ["text"]
+    shown["voice"] = voice if isinstance(voice, str) else voice["id"]
+    shown["output_audio_format"] = FORMAT_NAMES[output["format"]["type"]]
+    shown["temperature"] = temperature
+    return shown
+
+
+def error_to_beta(error: ev.JsonObject) -> ev.JsonObject:
+    param = error["param"]
+    if param is None:
+        return error
+    for ga, beta in PATHS.items():
+        if param == ga or param.startswith((f"{ga}.", f"{ga}[")):
+            message = error["message"].replace(f"'{ga}", f"'{beta}")
+            return {**error, "param": beta + param[len(ga) :], "message": message}
+    return error
+
+
+class Beta(Dialect):
+    """One instance per call: it remembers the temperatures that were asked for, which nothing else needs."""
+
+    name = "beta"
+    shapes = CLIENT_EVENTS
+    named = NAMED_CLIENT_EVENTS
+
+    def __init__(self) -> None:
+        self._temperature = TEMPERATURE
+        self._asked_temperature: float | None = None
+        self._temperatures: dict[str, float] = {}
+
+    def event(self, kind: str, fields: ev.JsonObject) -> ev.ClientEvent:
+        if kind in ("session.update", "transcription_session.update"):
+            flat = {name: value for name, value in fields["session"].items() if name != "client_secret"}
+            if flat.get("turn_detection") is not None and flat["turn_detection"]["type"] == "none":
+                flat["turn_detection"] = None
+            session = session_to_ga(flat)
+            session["type"] = "realtime" if kind == "session.update" else "transcription"
+            if "temperature" in flat:
+                session["temperature"] = flat["temperature"]
+            return ev.SessionUpdate(session=session, event_id=fields.get("event_id"))
+        if kind == "conversation.item.create":
+            fields["item"] = item_to_ga(fields["item"])
+        elif kind == "response.create" and "response" in fields:
+            self._asked_temperature = fields["response"].get("temperature")
+            fields["response"] = response_to_ga(fields["response"])
+        return super().event(kind, fields)
+
+    def opening(self, conversation_id: str) -> Sequence[ev.ServerEvent]:
+        return (ConversationCreated(conversation={"id": conversation_id, "object": "realtime.conversation"}),)
+
+    def encode(self, event: ev.ServerEvent) -> str:
+        if isinstance(event, UNSAID):
+            return ""
+        if isinstance(event, ev.OutputAudioDelta):
+            return audio_delta(RENAMED[ev.OutputAudioDelta], event)
+        body: dict[str, Any] = msgspec.to_builtins(event)
+        body["type"] = RENAMED.get(type(event), body["type"])
+        match event:
+            case ev.SessionCreated() | ev.SessionUpdated():
+                body |= self._session(body)
+            case ev.ItemAdded() | ev.ItemRetrieved() | ev.OutputItemAdded() | ev.OutputItemDone():
+                body["item"] = item_to_beta(body["item"])
+            case ev.ResponseCreated() | ev.ResponseDone():
+                body["response"] = self._response(body["response"])
+            case ev.ArgumentsDone():
+                del body["name"]
+            case ev.Error():
+                self._asked_temperature = None
+                body["error"] = error_to_beta(body["error"])
+        return msgspec.json.encode(body).decode()
+
+    def _session(self, body: ev.JsonObject) -> ev.JsonObject:
+        session = body["session"]
+        shown = session_to_beta(session)
+        if session["type"] == "transcription":
+            return {"type": f"transcription_{body['type']}", "session": shown}
+        self._temperature = session.get("temperature", TEMPERATURE)
+        return {"session": {**shown, "temperature": self._temperature}}
+
+    def _response(self, response: ev.JsonObject) -> ev.JsonObject:
+        if response["status"] == "in_progress":
+            asked, self._asked_temperature = self._asked_temperature, None
+            self._temperatures[response["id"]] = self._temperature if asked is None else asked
+            return response_to_beta(response, self._temperatures[response["id"]])
+        return response_to_beta(response, self._temperatures.pop(response["id"], self._temperature))

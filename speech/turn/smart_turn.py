@@ -1,0 +1,49 @@
+"""Smart Turn v3 over onnxruntime: has the speaker finished, or only paused? From the sound alone, in 23 languages.
+
+The model hears exactly eight seconds that end where the turn has come to: a longer turn loses its beginning, a shorter
+one has zeros in front. It was trained on turns that end in about 0.2 s of silence, as they do when voice activity
+detection has just noticed a pause; one that breaks off within a sound is judged less surely.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from speech.audio import to_float
+from speech.engines import STT_HZ, TURN_WINDOW_S, EngineError, Pcm
+from speech.turn.mel import log_mel
+
+VARIANCE_FLOOR = np.float32(1e-7)
+WINDOW_SAMPLES = int(TURN_WINDOW_S * STT_HZ)
+
+
+class SmartTurn:
+    """Implements ``speech.engines.EndOfTurn`` on one core."""
+
+    name = "smart-turn"
+
+    def __init__(self, model: Path) -> None:
+        """Path of the ONNX file. Raises EngineError when it does not load or is another model."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise EngineError(f"Smart Turn does not load from {model.name}: {error}") from error
+        if [entry.name for entry in self._session.get_inputs()] != ["input_features"]:
+            raise EngineError(f"{model.name} does not take input_features alone; use smart-turn-v3.2-cpu.onnx")
+        # The first inference allocates; no caller shall wait for that.
+        self.probability_complete(np.zeros(0, np.int16))
+
+    def probability_complete(self, pcm_16khz: Pcm) -> float:
+        window = np.zeros(WINDOW_SAMPLES, np.float32)
+        heard = to_float(pcm_16khz[-WINDOW_SAMPLES:])
+        window[WINDOW_SAMPLES - len(heard) :] = heard
+        # Zero mean and unit variance over all eight seconds, what is in front included: the scale that it was trained on.
+        window -= window.mean()
+        window /= np.sqrt(window.var() + VARIANCE_FLOOR)
+        [probability] = self._session.run(None, {"input_features": log_mel(window)[None]})
+        return float(probability.item())
