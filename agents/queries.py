@@ -1,14 +1,25 @@
 """Reading agents, and the door of a call: key and agent name in, one frozen ``Caller`` out."""
 
+from collections.abc import Callable
+
 from django.conf import settings
 from django.db import connection, transaction
 from django_tenants.utils import get_public_schema_name, schema_context, tenant_context
 
 from agents.models import Agent
 from agents.spec import AgentSpec, Caller
-from tenants.models import Scope
+from tenants.models import ApiKey, Scope
 from tenants.operations import touch_key
-from tenants.queries import InvalidKey, KeyExpired, KeyRefused, KeyRevoked, ScopeMissing, find_key, require_scope
+from tenants.queries import (
+    InvalidKey,
+    KeyExpired,
+    KeyRefused,
+    KeyRevoked,
+    ScopeMissing,
+    find_key,
+    find_key_by_id,
+    require_scope,
+)
 
 __all__ = [
     "AgentUnknown",
@@ -18,6 +29,7 @@ __all__ = [
     "KeyRevoked",
     "ScopeMissing",
     "admit",
+    "admit_key_id",
     "find_agent",
     "load_spec",
 ]
@@ -80,10 +92,19 @@ def admit(secret: str, agent_slug: str | None) -> Caller:
     Raises InvalidKey (KeyRevoked is one), KeyExpired, ScopeMissing — all of them KeyRefused — or AgentUnknown;
     ``django.db.OperationalError`` when PostgreSQL does not answer.
     """
+    return _admit(lambda: find_key(secret), agent_slug)
+
+
+def admit_key_id(key_id: str, agent_slug: str | None) -> Caller:
+    """The same for whoever brings what this key once made, such as a client secret: a revoked key opens nothing."""
+    return _admit(lambda: find_key_by_id(key_id), agent_slug)
+
+
+def _admit(find: Callable[[], ApiKey], agent_slug: str | None) -> Caller:
     with schema_context(get_public_schema_name()), transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = %s", [settings.POSTGRES_READ_TIMEOUT_MS])
-        key = find_key(secret)
+        key = find()
         require_scope(key, Scope.REALTIME)
         touch_key(key=key)
         with tenant_context(key.tenant):

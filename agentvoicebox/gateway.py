@@ -7,20 +7,31 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Awaitable, Callable
 
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
 
 from agents.llm.choice import choose
-from agents.queries import AgentUnknown, KeyRefused, admit
-from agents.spec import Caller
+from agents.queries import AgentUnknown, KeyRefused, admit, admit_key_id
 from celery_workers.app import QUEUE_DEFAULT, submit
 from realtime.archive.events import TASK_DRAIN
 from realtime.archive.sink import RedisArchive
+from realtime.rest import ports as rest
 from realtime.runtime.budget import TokenBudgets
-from realtime.runtime.door import CLOSE_TRY_AGAIN, CLOSE_UNAUTHENTICATED, Refusal, Visit, unknown_model, wrong_key
+from realtime.runtime.door import (
+    CLOSE_TRY_AGAIN,
+    CLOSE_UNAUTHENTICATED,
+    Admission,
+    Refusal,
+    Visit,
+    admit_with_secret,
+    unknown_model,
+    wrong_key,
+)
 from realtime.runtime.ports import Ports
+from realtime.runtime.secrets import ClientSecrets, SecretsUnavailable, is_client_secret
 from realtime.transports.websocket import VoiceGateway
 from speech import models
 from speech.remote import RemoteSpeech
@@ -52,6 +63,7 @@ class Gateway:
             memory_events=settings.ARCHIVE_MEMORY_EVENTS,
             write_timeout_s=settings.REDIS_WRITE_TIMEOUT_S,
         )
+        self.secrets = ClientSecrets(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
         await self.speech.start()
         await self.archive.start()
         ports = Ports(
@@ -63,40 +75,61 @@ class Gateway:
             archive=self.archive,
         )
         budgets = TokenBudgets(settings.TOKENS_PER_MINUTE, time.monotonic)
-        self.voice = VoiceGateway(ports, self._admit, settings.CALL_LIMITS, settings.CALL_RUNNER, budgets)
+        self.voice = VoiceGateway(
+            ports, self._admit, settings.CALL_LIMITS, settings.CALL_RUNNER, budgets, settings.REALTIME_BETA
+        )
+        rest.install(rest.RestPorts(self.speech, self.speech, self.secrets))
         # What start-up made lives as long as the process: collections need not walk over it.
         gc.collect()
         gc.freeze()
         log.info("gateway is ready; language model: %s", self.model.name)
 
     async def stop(self) -> None:
-        await self.speech.stop()
-        await self.archive.stop()
-        await asyncio.to_thread(self.listening.stop)
-        await asyncio.to_thread(self.judge.stop)
+        """All parts, whatever happens to one of them; the archive last, so that it gets what the calls still say."""
+        steps: tuple[Callable[[], Awaitable[object]], ...] = (
+            self.speech.stop,
+            lambda: asyncio.to_thread(self.listening.stop),
+            lambda: asyncio.to_thread(self.judge.stop),
+            self.archive.stop,
+        )
+        for step in steps:
+            try:
+                await step()
+            except Exception:
+                log.exception("a part of the gateway did not stop cleanly")
 
-    async def _admit(self, visit: Visit) -> Caller:
+    async def _admit(self, visit: Visit) -> Admission:
         if not self.speech.connected:
-            raise Refusal(
-                "service_unavailable",
-                "The server cannot take new sessions at the moment. Please try again.",
-                CLOSE_TRY_AGAIN,
-                kind="server_error",
-            )
+            raise _try_again()
         try:
-            caller: Caller = await database_sync_to_async(admit)(visit.key, visit.agent)
-        except AgentUnknown:
-            raise unknown_model(visit.model or f"agent:{visit.agent}") from None
+            if is_client_secret(visit.key):
+                return await self._admit_with_secret(visit)
+            caller = await database_sync_to_async(admit)(visit.key, visit.agent)
+        except AgentUnknown as error:
+            raise unknown_model(visit.model or f"agent:{error.slug}") from None
         except KeyRefused as error:
             if error.code == "invalid_api_key":
                 raise wrong_key(visit.key) from None
             raise Refusal(error.code, error.message, CLOSE_UNAUTHENTICATED) from None
         except DatabaseError as error:
             log.warning("no call can be let in: PostgreSQL does not answer (%s)", type(error).__name__)
-            raise Refusal(
-                "service_unavailable",
-                "The server cannot take new sessions at the moment. Please try again.",
-                CLOSE_TRY_AGAIN,
-                kind="server_error",
-            ) from error
-        return caller
+            raise _try_again() from error
+        except SecretsUnavailable as error:
+            raise _try_again() from error
+        return Admission(caller, visit.model, visit.transcription)
+
+    async def _admit_with_secret(self, visit: Visit) -> Admission:
+        secret = await self.secrets.find(visit.key)
+        if secret is None:
+            raise wrong_key(visit.key)
+        caller = await database_sync_to_async(admit_key_id)(secret.key_id, secret.agent)
+        return admit_with_secret(visit, secret, caller)
+
+
+def _try_again() -> Refusal:
+    return Refusal(
+        "service_unavailable",
+        "The server cannot take new sessions at the moment. Please try again.",
+        CLOSE_TRY_AGAIN,
+        kind="server_error",
+    )

@@ -128,12 +128,19 @@ CHANNEL_LAYERS = {
 
 # --- a live call ---
 CALL_LIMITS = Limits(
-    input_audio_s=env.int("AVB_CALL_INPUT_AUDIO_S", 600, validate=positive),
-    kept_audio_s=env.int("AVB_CALL_KEPT_AUDIO_S", 600, validate=natural),
-    items=env.int("AVB_CALL_ITEMS", 10_000, validate=positive),
+    input_audio_s=env.int("AVB_CALL_INPUT_AUDIO_S", 120, validate=positive),
+    turn_s=env.int("AVB_CALL_TURN_S", 60, validate=positive),
+    ahead_s=env.int("AVB_CALL_AHEAD_S", 15, validate=natural),
     pause_ms=env.int("AVB_CALL_PAUSE_MS", 96, validate=positive),
+    kept_audio_s=env.int("AVB_CALL_KEPT_AUDIO_S", 300, validate=natural),
+    items=env.int("AVB_CALL_ITEMS", 10_000, validate=positive),
+    content_bytes=env.int("AVB_CALL_CONTENT_BYTES", 16 * 1024 * 1024, validate=positive),
+    session_bytes=env.int("AVB_CALL_SESSION_BYTES", 1024 * 1024, validate=positive),
+    transcriptions=env.int("AVB_CALL_TRANSCRIPTIONS", 16, validate=positive),
+    responses=env.int("AVB_CALL_RESPONSES", 8, validate=positive),
     context_tokens=env.int("AVB_LLM_CONTEXT_TOKENS", 32_000, validate=positive),
 )
+REALTIME_BETA = env.bool("AVB_REALTIME_BETA", True)
 CALL_RUNNER = RunnerConfig(
     outbox_bytes=env.int("AVB_CALL_OUTBOX_BYTES", 16 * 1024 * 1024, validate=positive),
     session_s=env.float("AVB_CALL_SESSION_S", 3600.0, validate=positive),
@@ -152,6 +159,10 @@ API_MAX_PAGE_SIZE = env.int("AVB_API_MAX_PAGE_SIZE", 200, validate=positive)
 API_MAX_ITEMS = env.int("AVB_API_MAX_ITEMS", 1_000, validate=positive)
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("AVB_API_MAX_BODY_BYTES", 1_048_576, validate=positive)
 API_KEY_TOUCH_INTERVAL_S = env.int("AVB_API_KEY_TOUCH_INTERVAL_S", 60, validate=natural)
+# OpenAI's own limits, but for the length of a recording: 25 MB of silence in FLAC would be days.
+SPEECH_MAX_CHARACTERS = env.int("AVB_SPEECH_MAX_CHARACTERS", 4_096, validate=positive)
+TRANSCRIPTION_MAX_FILE_BYTES = env.int("AVB_TRANSCRIPTION_MAX_FILE_BYTES", 26_214_400, validate=positive)
+TRANSCRIPTION_MAX_AUDIO_S = env.int("AVB_TRANSCRIPTION_MAX_AUDIO_S", 3_600, validate=positive)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.ApiKeyAuthentication"],
     "DEFAULT_RENDERER_CLASSES": ["tenants.envelope.EnvelopeRenderer"],

@@ -9,6 +9,7 @@ from agentvoicebox import pages
 urlpatterns = [
     path("", pages.front, name="front"),
     path("admin/", admin.site.urls),
+    path("v1/", include("realtime.rest.urls")),
     path("api/v1/", include("agents.urls")),
     path("api/v1/", include("realtime.archive.urls")),
     path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),

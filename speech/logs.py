@@ -6,6 +6,7 @@ It knows no Django and lies below everything, so that gateway, workers and comma
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -45,6 +46,12 @@ def redact(text: str) -> str:
     text = SECRETS.sub("[secret]", text)
     text = EMAILS.sub("[email]", text)
     return PHONES.sub("[phone]", text)
+
+
+def kind_and_place(error: BaseException) -> str:
+    """An unexpected error for the log: its type and where it came from, without its message, which may hold what was
+    said."""
+    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()
 
 
 class ContextFilter(logging.Filter):

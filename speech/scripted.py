@@ -1,8 +1,9 @@
 """Deterministic engines without models, for tests, load and demonstrations.
 
 Hearing: audio made by ``spoken_as`` carries its text in its samples and is understood word for word; any other audio is
-"utterance of N ms". Speaking: a tone, 60 ms for each character. Both take delays, and faults by a rule such as
-``raise:0.01`` (one job in a hundred, by hash) or ``raise:*`` (every one) or ``raise-first`` (a text's first try).
+"utterance of N ms". Speaking: a tone, 60 ms for each character. End of turn: one that trails off is not over. All take
+delays, and faults by a rule such as ``raise:0.01`` (one job in a hundred, by hash) or ``raise:*`` (every one) or
+``raise-first`` (a text's first try).
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from speech.audio import from_bytes, to_pcm
+from speech.audio import from_bytes, to_float, to_pcm
 from speech.engines import STT_HZ, TTS_HZ, EngineError, Pcm, Stop, Transcript, Word
 from speech.phrases import speakable
 from speech.stop import StopSignal
@@ -22,6 +23,8 @@ MARK = b"avb1"
 MS_PER_CHARACTER = 60
 CHUNK_SAMPLES = TTS_HZ // 5
 TONE_HZ = 220.0
+AUDIBLE = 10 ** (-60 / 20)
+FIRM = 10 ** (-26 / 20)
 
 
 def spoken_as(text: str, duration_ms: int, hz: int = STT_HZ) -> Pcm:
@@ -38,6 +41,13 @@ def spoken_as(text: str, duration_ms: int, hz: int = STT_HZ) -> Pcm:
     pcm = tone(samples, hz)
     pcm[: len(header) // 2] = from_bytes(header)
     return pcm
+
+
+def trailing_off(pcm: Pcm, hz: int = STT_HZ) -> Pcm:
+    """The same with its last 300 ms four times softer: to ``ScriptedEndOfTurn`` a pause. Keep a carried text before."""
+    softer = pcm.copy()
+    softer[-hz * 3 // 10 :] //= 4
+    return softer
 
 
 def tone(samples: int, hz: int, start: int = 0) -> Pcm:
@@ -119,3 +129,27 @@ class ScriptedSpeaking:
             if stop.wait(self._chunk_s if start else self._first_chunk_s):
                 return
             yield tone(min(CHUNK_SAMPLES, total - start), TTS_HZ, start)
+
+
+class ScriptedEndOfTurn:
+    """A turn is over (0.9) unless it trails off (0.1).
+
+    It trails off when the last 200 ms of its sound stay below -26 dBFS; the sound ends with its last sample above
+    -60 dBFS. Silence has no sound and is over. ``trailing_off`` makes such a turn.
+    """
+
+    name = "scripted"
+
+    def __init__(self, *, delay_ms: int = 0, fault: str = "") -> None:
+        self._delay_s = delay_ms / 1000
+        self._faults = Faults(fault)
+
+    def probability_complete(self, pcm_16khz: Pcm) -> float:
+        threading.Event().wait(self._delay_s)
+        self._faults.strike(pcm_16khz.tobytes())
+        level = np.abs(to_float(pcm_16khz))
+        audible = np.flatnonzero(level > AUDIBLE)
+        if not len(audible):
+            return 0.9
+        end = int(audible[-1]) + 1
+        return 0.1 if level[max(0, end - STT_HZ // 5) : end].max() < FIRM else 0.9

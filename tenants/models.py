@@ -19,6 +19,7 @@ class Scope(models.TextChoices):
     """What a key may do."""
 
     REALTIME = "realtime", "hold live calls"
+    SPEECH = "speech", "turn text to speech and speech to text"
     AGENTS_READ = "agents:read", "read agents"
     AGENTS_WRITE = "agents:write", "change agents"
     CONVERSATIONS_READ = "conversations:read", "read conversations"

@@ -57,6 +57,18 @@ def find_key(secret: str) -> ApiKey:
     key = ApiKey.objects.select_related("tenant").filter(secret_hash=wanted).first()
     if key is None or not hmac.compare_digest(key.secret_hash, wanted):
         raise InvalidKey
+    return _usable(key)
+
+
+def find_key_by_id(public_id: str) -> ApiKey:
+    """The usable key with this public id, its tenant loaded. Raises InvalidKey, KeyRevoked or KeyExpired."""
+    key = ApiKey.objects.select_related("tenant").filter(public_id=public_id).first()
+    if key is None:
+        raise InvalidKey
+    return _usable(key)
+
+
+def _usable(key: ApiKey) -> ApiKey:
     if key.revoked_at:
         raise KeyRevoked
     if key.expires_at and key.expires_at <= timezone.now():

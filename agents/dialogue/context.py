@@ -4,6 +4,7 @@ Tokens are counted with the model's own measure: what its provider reported for 
 length. Until a first report a token is taken to be four characters.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +31,11 @@ class TokenMeasure:
         if characters >= 200 and tokens > 0:
             self.per_char = min(max(tokens / characters, 0.05), 2.0)
 
-    def count(self, text: str) -> int:
-        return round(len(text) * self.per_char)
+    def count(self, characters: int) -> int:
+        return round(characters * self.per_char)
 
-    def count_messages(self, messages: list[Message]) -> int:
-        return sum(MESSAGE_OVERHEAD + self.count(length_text(message)) for message in messages)
+    def count_item(self, characters: int) -> int:
+        return MESSAGE_OVERHEAD + round(characters * self.per_char)
 
 
 def length_text(message: Message) -> str:
@@ -62,15 +63,18 @@ def read_budget(truncation: Any, context_tokens: int, fixed_tokens: int, max_out
     return Budget(limit, int(limit * truncation["retention_ratio"]), may_cut=True)
 
 
-def first_kept(costs: list[int], budget: Budget) -> int:
-    """Index of the first item that still fits; the last one always does. Raises ContextTooLong."""
-    total = sum(costs)
-    if total <= budget.limit:
-        return 0
-    if not budget.may_cut:
-        raise ContextTooLong(f"the conversation has about {total} tokens, and there is room for {budget.limit}")
-    for index, cost in enumerate(costs[:-1]):
-        total -= cost
+def first_kept(costs_from_the_end: Iterable[int], count: int, budget: Budget) -> int:
+    """Index of the first of ``count`` items that still fits; the last one always does. Raises ContextTooLong.
+
+    ``costs_from_the_end`` in tokens, the last item's first; no more of them are asked for than fit.
+    """
+    total, fits_target = 0, count
+    for index, cost in zip(range(count - 1, -1, -1), costs_from_the_end, strict=False):
+        total += cost
         if total <= budget.target:
-            return index + 1
-    return max(0, len(costs) - 1)
+            fits_target = index
+        if total > budget.limit:
+            if not budget.may_cut:
+                raise ContextTooLong(f"the conversation has more than the {budget.limit} tokens that there is room for")
+            return min(fits_target, count - 1)
+    return 0

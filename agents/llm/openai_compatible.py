@@ -15,8 +15,6 @@ from agents.llm.types import Delta, Finished, LlmError, Message, Request, TextDe
 
 TOTAL_S = 30.0
 CONNECT_S = 5.0
-MAX_TOKENS = 4096
-"""The most that one answer may have where nobody asked for less; the Realtime API's own bound."""
 ERROR_CODES = {401: "llm_auth", 403: "llm_auth", 429: "llm_rate_limited"}
 
 log = logging.getLogger(__name__)
@@ -47,8 +45,9 @@ def request_wire(request: Request, model: str) -> dict[str, Any]:
         "messages": [message_wire(message) for message in request.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
-        "max_tokens": request.max_tokens or MAX_TOKENS,
     }
+    if request.max_tokens is not None:
+        wire["max_tokens"] = request.max_tokens
     if request.temperature is not None:
         wire["temperature"] = request.temperature
     if request.tools:

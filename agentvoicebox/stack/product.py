@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agents.llm.embedded import CONTEXT_TOKENS
 from agentvoicebox.stack import ports
 from agentvoicebox.stack.commands import Command, StartFailed
 from agentvoicebox.stack.output import Console
@@ -131,6 +132,7 @@ class Product:
                 "OPENAI_BASE_URL": f"http://{ports.LOOPBACK}:{port}/v1",
                 "AVB_LLM_MODEL": name,
                 "AVB_LLM_EMBEDDED": "1",
+                "AVB_LLM_CONTEXT_TOKENS": str(CONTEXT_TOKENS),
             }
             self.llm_note = EMBEDDED_NOTE.format(name=name)
             self._console.say(f"no language model is configured: the small embedded {name} answers, often wrongly")

@@ -1,6 +1,6 @@
 """The agent's side of a session: responses, one active in the conversation and any number beside it."""
 
-from collections.abc import Callable
+from typing import Any, Protocol
 
 from agents.dialogue.context import Budget, ContextTooLong, TokenMeasure, first_kept, length_text, read_budget
 from agents.dialogue.prompt import build_request
@@ -13,24 +13,32 @@ from realtime.protocol.response import Response
 from realtime.protocol.shapes import Invalid
 
 
-class Answers:
-    """``hear(wire, item_id)`` makes an item of a response's own input and has its audio recognised."""
+class Hearing(Protocol):
+    def item(self, wire: ev.JsonObject, item_id: str) -> Item: ...
 
-    def __init__(self, call: Call, hear: Callable[[ev.JsonObject, str], Item]) -> None:
+    def hear(self, item: Item) -> None: ...
+
+
+class Answers:
+    """``ear`` makes items of a response's own input, and has their audio recognised."""
+
+    def __init__(self, call: Call, ear: Hearing) -> None:
         self.call = call
-        self._hear = hear
+        self._ear = ear
         self._active: Response | None = None
         self._out_of_band: dict[str, Response] = {}
         self._owed: Item | None = None
         self._measure = TokenMeasure()
         self._context_from = ""
+        self._tools_measured: tuple[Any, int] = (None, 0)
 
     # ---- what the ear tells ----
 
     def interrupt(self) -> bool:
-        if self._active is None:
-            return False
         self._owed = None  # the turn that begins here gets an answer for both
+        if self._active is None:
+            # A client stops playing when its caller speaks, so what was still to be heard is cut short.
+            return self.call.heard_samples < self.call.played_until
         self._cancel(self._active, "turn_detected")
         return True
 
@@ -66,6 +74,12 @@ class Answers:
                 f"Conversation already has an active response in progress: {self._active.id}. "
                 "Wait until the response is finished before creating a new one.",
             )
+        if out_of_band and len(self._out_of_band) >= self.call.limits.responses:
+            raise Invalid(
+                "too_many_responses",
+                f"Error creating response: {self.call.limits.responses} responses outside the conversation are in "
+                "progress already. Wait until one of them is finished.",
+            )
         self._create(event.response)
 
     def _create(self, asked: ev.JsonObject, *, asked_for: bool = True) -> None:
@@ -75,6 +89,11 @@ class Answers:
         items = self._input_items(asked["input"]) if "input" in asked else list(self.call.conversation)
         output = {**wire["audio"]["output"], **((asked.get("audio") or {}).get("output") or {})}
         check_voice(output["voice"], "response.audio.output.voice")
+        if "input" in asked:
+            # Only now: what is refused must leave nothing under way.
+            for item in items:
+                if item.id not in self.call.conversation:
+                    self._ear.hear(item)
         out_of_band = asked.get("conversation") == "none"
         response = Response(
             id=self.call.new_id("resp"),
@@ -112,8 +131,14 @@ class Answers:
                         f"Error creating response: the item with id '{wire['id']}' does not exist.",
                         f"response.input[{index}].id",
                     )
+            elif str(wire.get("id")) in self.call.conversation:
+                raise Invalid(
+                    "item_create_duplicate_item_id",
+                    f"Error adding item: an item with id '{wire['id']}' already exists.",
+                    f"response.input[{index}].id",
+                )
             else:
-                item = self._hear(wire, wire.get("id") or self.call.new_id("item"))
+                item = self._ear.item(wire, wire.get("id") or self.call.new_id("item"))
             items.append(item)
         return items
 
@@ -121,7 +146,7 @@ class Answers:
         effective = {**self.call.config.wire, **response.asked}
         own = response.context is not None
         items = response.context if response.context is not None else list(self.call.conversation)
-        fixed = self._measure.count(effective["instructions"] + str(effective["tools"]))
+        fixed = self._measure.count(len(effective["instructions"]) + self._tools_characters(effective["tools"]))
         budget = read_budget(
             effective["truncation"], self.call.limits.context_tokens, fixed, response.max_output_tokens
         )
@@ -143,15 +168,19 @@ class Answers:
         speed = self.call.config.wire["audio"]["output"]["speed"]
         self.call.do(do.StartReply(response.id, request, response.modality, response.voice, speed))
 
+    def _tools_characters(self, tools: Any) -> int:
+        """Measured once for each list of tools: they may be long, and are asked about at each answer."""
+        if self._tools_measured[0] is not tools:
+            self._tools_measured = (tools, len(str(tools)))
+        return self._tools_measured[1]
+
     def _fit(self, items: list[Item], budget: Budget, own: bool) -> list[Item]:
         """The items that the model gets. What was cut once stays cut, so that a provider's cache keeps its prefix."""
         if not own:
             begins = next((at for at, item in enumerate(items) if item.id == self._context_from), 0)
             items = items[begins:]
-        cut = first_kept([self._measure.count_messages(item.messages()) for item in items], budget)
-        # An answer to a tool call without the call means nothing to a model.
-        while cut < len(items) - 1 and items[cut].type == "function_call_output":
-            cut += 1
+        costs = (self._measure.count_item(item.characters) for item in reversed(items))
+        cut = first_kept(costs, len(items), budget)
         if cut and not own:
             self._context_from = items[cut].id
         return items[cut:]
@@ -165,8 +194,8 @@ class Answers:
             raise Invalid("response_cancel_not_active", "Cancellation failed: no active response found")
 
     def _cancel(self, response: Response, reason: str) -> None:
-        self.call.do(do.CancelReply(response.id))
         self._end(response, "cancelled", {"type": "cancelled", "reason": reason})
+        self.call.do(do.CancelReply(response.id))
 
     def _end(self, response: Response, status: str, details: ev.JsonObject | None = None) -> None:
         response.finish(status, details)
@@ -211,6 +240,7 @@ class Answers:
             # Played from when the first of it was sent, or from the end of what was sent before.
             begins = max(response.played_until, self.call.heard_samples)
             response.played_until = begins + len(result.pcm_24khz)
+            self.call.played_until = max(self.call.played_until, response.played_until)
 
     def reply_tool_call(self, result: ev.ReplyToolCall) -> None:
         if (response := self._replying(result.response_id)) is not None:

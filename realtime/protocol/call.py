@@ -13,13 +13,25 @@ from realtime.protocol.input_audio import HZ
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one call. Audio in seconds; ``pause_ms`` of silence start the recogniser ahead of the end of a turn;
-    ``context_tokens`` is what the language model takes in, the answer included."""
+    """Bounds of one call.
 
-    input_audio_s: int = 600
-    kept_audio_s: int = 600
-    items: int = 10_000
+    ``input_audio_s``: what may wait for its commit; ``turn_s``: after that a turn is taken to be over; ``ahead_s``:
+    the longest turn that is recognised ahead of its end; ``pause_ms``: the silence that starts this;
+    ``kept_audio_s``: audio of items that is kept for retrieval; ``items``, ``content_bytes``: a conversation's items,
+    and all their text and images; ``session_bytes``: one session.update; ``transcriptions``, ``responses``: how many
+    may be under way at once; ``context_tokens``: what the language model takes in, its answer included.
+    """
+
+    input_audio_s: int = 120
+    turn_s: int = 60
+    ahead_s: int = 15
     pause_ms: int = 96
+    kept_audio_s: int = 300
+    items: int = 10_000
+    content_bytes: int = 16 * 1024 * 1024
+    session_bytes: int = 1024 * 1024
+    transcriptions: int = 16
+    responses: int = 8
     context_tokens: int = 32_000
 
 
@@ -36,6 +48,8 @@ class Call:
     """The call's clock: input samples at 24 kHz since it began."""
     quiet_from: int | None = None
     """Where on that clock the last answer will have been played; None while anyone speaks or is about to."""
+    played_until: int = 0
+    """Where on that clock all audio that was sent will have been played, if it is played."""
 
     def __post_init__(self) -> None:
         self.conversation = Conversation(self.new_id("conv"), self.limits.kept_audio_s * HZ)

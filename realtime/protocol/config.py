@@ -4,7 +4,6 @@ The wire object is the truth; an update is checked against ``contract`` before i
 nothing behind.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +149,7 @@ class SessionConfig:
                 f"Invalid value: '{patch['type']}'. A session's type cannot change; this one is '{self.wire['type']}'.",
                 "session.type",
             )
-        wire = copy.deepcopy(self.wire)
+        wire = {**self.wire, "audio": dict(self.wire["audio"])}
         for name, value in patch.items():
             if name in ("type", "model", "audio"):
                 continue  # the model is fixed when the session opens
@@ -167,7 +166,7 @@ class SessionConfig:
                 raise Invalid(
                     "cannot_update_voice", "Cannot update a conversation's voice if assistant audio is present."
                 )
-            wire["audio"]["output"].update(audio["output"])
+            wire["audio"]["output"] = {**wire["audio"]["output"], **audio["output"]}
         return SessionConfig(wire)
 
     @property

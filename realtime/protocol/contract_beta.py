@@ -6,7 +6,6 @@ from typing import Any
 from realtime.protocol import contract as ga
 from realtime.protocol.shapes import (
     Choice,
-    Flag,
     Invalid,
     ListOf,
     Number,
@@ -114,7 +113,6 @@ RESPONSE = Object(
         "max_output_tokens": ga.MAX_OUTPUT_TOKENS,
         "metadata": ga.METADATA,
         "prompt": ga.PROMPT,
-        "parallel_tool_calls": Flag(),
     },
     nullable=frozenset({"metadata", "prompt"}),
 )

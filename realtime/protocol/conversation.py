@@ -61,7 +61,18 @@ class Item:
     @property
     def noise(self) -> bool:
         """Nobody spoke, and nobody was interrupted: no answer is owed."""
-        return self.transcript == "" and not self.interrupts and not self.silent
+        return (
+            self.transcript == ""
+            and not self.interrupts
+            and not self.silent
+            and all(part["type"] == "input_audio" for part in self.content)
+        )
+
+    @property
+    def content_bytes(self) -> int:
+        """About what its text and images take."""
+        parts = (part.get("text") or part.get("image_url") or part.get("transcript") or "" for part in self.content)
+        return sum(len(part) for part in parts) + len(self.arguments) + len(self.output)
 
     @property
     def audio_samples(self) -> int:
@@ -125,23 +136,26 @@ class Item:
                 part["transcript"] = heard
 
     def messages(self) -> list[Message]:
-        """The item as a model's context; the caller joins neighbouring tool calls."""
-        if self.type == "function_call":
-            return [Message("assistant", "", tool_calls=(ToolCall(self.call_id, self.name, self.arguments),))]
-        if self.type == "function_call_output":
-            return [Message("tool", self.output, tool_call_id=self.call_id)]
+        """A message item as a model's context: one message, or none when there is nothing in it."""
         text = self.text
-        images = tuple(part["image_url"] for part in self.content if part["type"] == "input_image")
         if self.role == "user":
             if self.silent:
                 return [Message("user", SILENCE)]
             if self.noise:
                 return []
+            images = tuple(part["image_url"] for part in self.content if part["type"] == "input_image")
             spoken = any(part["type"] == "input_audio" for part in self.content)
             return [Message("user", text or (INAUDIBLE if spoken else ""), images=images)]
         if not text:
             return []
         return [Message("assistant" if self.role == "assistant" else "system", text)]
+
+    @property
+    def characters(self) -> int:
+        """What a model reads of it."""
+        if self.type == "message":
+            return sum(len(message.text) for message in self.messages())
+        return len(self.name) + len(self.arguments) + len(self.output)
 
 
 class Conversation:
@@ -152,6 +166,7 @@ class Conversation:
         self._items: dict[str, Item] = {}
         self._order: list[str] = []
         self._limit_audio = limit_audio_samples
+        self._content_bytes: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Item]:
         return (self._items[item_id] for item_id in self._order)
@@ -173,11 +188,17 @@ class Conversation:
         at = self._order.index(item_id)
         return self._order[at - 1] if at else None
 
+    @property
+    def content_bytes(self) -> int:
+        """What clients put into it."""
+        return sum(self._content_bytes.values())
+
     def insert(self, item: Item, after: str | None) -> None:
         """``after`` None puts it first; the id must be new."""
         at = self._order.index(after) + 1 if after is not None else 0
         self._order.insert(at, item.id)
         self._items[item.id] = item
+        self._content_bytes[item.id] = item.content_bytes
 
     def append(self, item: Item) -> str | None:
         """Returns the id of the item before it."""
@@ -188,6 +209,7 @@ class Conversation:
 
     def delete(self, item_id: str) -> Item:
         self._order.remove(item_id)
+        self._content_bytes.pop(item_id, None)
         return self._items.pop(item_id)
 
     def has_call(self, call_id: str) -> bool:
@@ -206,20 +228,32 @@ class Conversation:
             if kept > self._limit_audio:
                 item.audio = []
 
-    def messages(self) -> tuple[Message, ...]:
-        return to_messages(list(self))
-
 
 def to_messages(items: list[Item]) -> tuple[Message, ...]:
-    """A model's context of ``items``; parallel tool calls become one assistant message."""
+    """A model's context of ``items``.
+
+    Providers refuse a tool call without its answer and an answer without its call, and want the answers right behind
+    the call: what is not a complete pair is left out, and parallel calls become one message.
+    """
+    outputs = {item.call_id: item for item in items if item.type == "function_call_output"}
     messages: list[Message] = []
+    calls: list[Item] = []
+
+    def close_calls() -> None:
+        if calls:
+            asked = tuple(ToolCall(item.call_id, item.name, item.arguments) for item in calls)
+            messages.append(Message("assistant", "", tool_calls=asked))
+            messages.extend(Message("tool", outputs[item.call_id].output, tool_call_id=item.call_id) for item in calls)
+            calls.clear()
+
     for item in items:
-        for message in item.messages():
-            last = messages[-1] if messages else None
-            if message.tool_calls and last is not None and last.tool_calls:
-                messages[-1] = Message("assistant", "", tool_calls=last.tool_calls + message.tool_calls)
-            else:
-                messages.append(message)
+        if item.type == "function_call":
+            if item.call_id in outputs and item.status == "completed":
+                calls.append(item)
+        elif item.type == "message":
+            close_calls()
+            messages.extend(item.messages())
+    close_calls()
     return tuple(messages)
 
 

@@ -68,10 +68,11 @@ def logprobs(transcript: Transcript) -> list[ev.JsonObject]:
 
 
 class Ear:
-    def __init__(self, call: Call, answering: Answering) -> None:
+    answering: Answering
+
+    def __init__(self, call: Call) -> None:
         self.call = call
-        self.answering = answering
-        self.input = InputAudio(call.limits.input_audio_s * HZ)
+        self.input = InputAudio()
         self._decoder = InputDecoder(call.config.input_format)
         self._detector: TurnDetector | None = None
         self._generation = 0
@@ -108,10 +109,19 @@ class Ear:
         after = self.call.config
         if after.input_format != before.input_format:
             self._decoder = InputDecoder(after.input_format)
-        if after.turn_taking != before.turn_taking:
+        vad = after.turn_taking
+        if vad is not None and self._detector is not None:
+            self._detector.vad = vad  # what is being said goes on
+        elif vad != before.turn_taking:
             self.listen_anew()
 
     def append(self, event: ev.InputAudioAppend) -> None:
+        limit_s = self.call.limits.input_audio_s
+        if len(self.input) / HZ + self._decoder.seconds(event.audio) > limit_s:
+            raise Invalid(
+                "input_audio_buffer_full",
+                f"Error appending audio: the input audio buffer holds at most {limit_s} s. Commit or clear it first.",
+            )
         pcm = self._decoder.decode(event.audio)
         self.input.append(pcm)
         self.call.heard_samples = self.input.end
@@ -134,6 +144,9 @@ class Ear:
                     self._speech_resumed()
                 case Ended():
                     self._speech_ended(heard)
+        if self._turn is not None and heard - self._turn.start >= self.call.limits.turn_s * HZ:
+            self._detector.end()
+            self._speech_ended(heard)
         if self._turn is None:
             self._watch_idleness(self._detector.vad, heard)
             padding = (self._detector.vad.prefix_padding_ms + MIN_COMMIT_MS) * SAMPLES_PER_MS
@@ -150,8 +163,9 @@ class Ear:
             turn.interrupts = self.answering.interrupt()
 
     def _speech_paused(self, heard: int) -> None:
-        if self._turn is not None and self.call.wants_transcript:
-            self._turn.job_id = self._transcribe(self.input.read(self._turn.start, heard), None)
+        turn = self._turn
+        if turn is not None and self.call.wants_transcript and heard - turn.start <= self.call.limits.ahead_s * HZ:
+            turn.job_id = self._transcribe(self.input.read(turn.start, heard), None)
         self._judge(heard)
 
     def _judge(self, heard: int) -> None:
@@ -212,6 +226,7 @@ class Ear:
                 "Error committing input audio buffer: buffer too small. Expected at least 100ms of audio, "
                 f"but buffer only has {buffered / SAMPLES_PER_MS:.2f}ms of audio.",
             )
+        self.check_room()
         if self._detector is not None:
             self.listen_anew()
         turn.job_id = None  # a transcription that began at a pause lacks what came after it
@@ -232,7 +247,6 @@ class Ear:
             silent=silent,
         )
         previous = self.call.conversation.append(item)
-        self.call.conversation.forget_old_audio()
         self.call.say(ev.Committed(previous_item_id=previous, item_id=item.id))
         self.call.say(ev.ItemAdded(previous_item_id=previous, item=item.wire()))
         self.call.say(ev.ItemDone(previous_item_id=previous, item=item.wire()))
@@ -243,7 +257,23 @@ class Ear:
         else:
             job.item = item
             self._settle(turn.job_id or "", job)
+        self.call.conversation.forget_old_audio()
         return item
+
+    def check_room(self) -> None:
+        """For one more item of the client's. Raises Invalid."""
+        limits = self.call.limits
+        if len(self.call.conversation) >= limits.items:
+            raise Invalid(
+                "conversation_too_long",
+                f"Error adding item: the conversation already holds {limits.items} items. Delete some first.",
+            )
+        if len(self._jobs) >= limits.transcriptions:
+            raise Invalid(
+                "too_many_transcriptions",
+                f"Error adding item: {limits.transcriptions} items are being transcribed already. "
+                "Wait for their words.",
+            )
 
     def clear(self, _: ev.InputAudioClear) -> None:
         self.input.discard_before(self.input.end)
@@ -327,7 +357,7 @@ class Ear:
         for index, part in enumerate(wire.get("content", ())):
             if part["type"] == "input_audio":
                 audio = decode_audio(part["audio"], f"item.content[{index}].audio")
-                item.audio.append(InputDecoder(self.call.config.input_format).decode(audio))
+                item.audio.append(InputDecoder(self.call.config.input_format).decode_all(audio))
                 item.awaiting_transcript = part.get("transcript") is None and self.call.wants_transcript
         return item
 

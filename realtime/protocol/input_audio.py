@@ -10,48 +10,52 @@ from speech.engines import TTS_HZ, Pcm
 HZ = TTS_HZ
 SAMPLES_PER_MS = HZ // 1000
 PHONE_HZ = 8_000
+BLOCK = HZ
 
 
 class InputAudio:
-    """PCM at 24 kHz. Holds at most ``limit_samples``; the oldest go first, and ``dropped_samples`` says how many."""
+    """PCM at 24 kHz in blocks of a second, so that neither many small appends nor a long read cost much."""
 
-    def __init__(self, limit_samples: int) -> None:
-        self._chunks: deque[Pcm] = deque()
-        self._limit = limit_samples
+    def __init__(self) -> None:
+        self._blocks: deque[Pcm] = deque()
+        self._first = 0
         self.start = 0
         self.end = 0
-        self.dropped_samples = 0
+
+    def __len__(self) -> int:
+        """Samples that are held."""
+        return self.end - self.start
 
     def append(self, pcm: Pcm) -> None:
-        if len(pcm) == 0:
-            return
-        self._chunks.append(pcm)
-        self.end += len(pcm)
-        over = self.end - self.start - self._limit
-        if over > 0:
-            self.dropped_samples += over
-            self.discard_before(self.start + over)
+        done = 0
+        while done < len(pcm):
+            place = (self.end - self._first) % BLOCK
+            if place == 0 and self.end - self._first == len(self._blocks) * BLOCK:
+                self._blocks.append(np.empty(BLOCK, np.int16))
+            count = min(BLOCK - place, len(pcm) - done)
+            self._blocks[-1][place : place + count] = pcm[done : done + count]
+            done += count
+            self.end += count
 
     def discard_before(self, sample: int) -> None:
         """Forget what lies before ``sample``."""
-        while self._chunks and self.start + len(self._chunks[0]) <= sample:
-            self.start += len(self._chunks.popleft())
-        if self._chunks and sample > self.start:
-            self._chunks[0] = self._chunks[0][sample - self.start :]
-            self.start = sample
+        self.start = max(self.start, min(sample, self.end))
+        while self._blocks and self._first + BLOCK <= self.start:
+            self._blocks.popleft()
+            self._first += BLOCK
+        if not self._blocks:
+            self._first = self.end
 
     def read(self, start: int, end: int) -> Pcm:
         """A copy of what is still held of ``start`` to ``end``."""
-        wanted: list[Pcm] = []
-        at = self.start
-        for chunk in self._chunks:
-            low, high = max(start - at, 0), min(end - at, len(chunk))
-            if low < high:
-                wanted.append(chunk[low:high])
-            at += len(chunk)
-            if at >= end:
-                break
-        return np.concatenate(wanted) if wanted else np.empty(0, np.int16)
+        low, high = max(start, self.start) - self._first, min(end, self.end) - self._first
+        if low >= high:
+            return np.empty(0, np.int16)
+        blocks = [
+            self._blocks[at][max(low - at * BLOCK, 0) : high - at * BLOCK]
+            for at in range(low // BLOCK, (high - 1) // BLOCK + 1)
+        ]
+        return np.concatenate(blocks)
 
 
 class InputDecoder:
@@ -71,3 +75,12 @@ class InputDecoder:
             whole = len(audio) & ~1
             self._half, audio = audio[whole:], audio[:whole]
         return from_bytes(audio)
+
+    def decode_all(self, audio: bytes) -> Pcm:
+        """A whole recording: what resampling holds back comes too. The decoder is at its end."""
+        pcm = self.decode(audio)
+        return pcm if self._resampler is None else np.concatenate([pcm, self._resampler.flush()])
+
+    def seconds(self, audio: bytes) -> float:
+        """How long such audio lasts."""
+        return len(audio) / (PHONE_HZ if self._decode is not None else 2 * HZ)

@@ -199,7 +199,7 @@ class Response:
         item = self.tool_items.get(index)
         if item is None:
             self.close_item()
-            item = Item(self.new_id("item"), "function_call", name=name, call_id=call_id or self.new_id("call"))
+            item = Item(self.new_id("item"), "function_call", name=name, call_id=self.new_id("call"))
             self.tool_items[index] = item
             self._add_item(item)
         if item is not self._open or not arguments:

@@ -9,6 +9,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from agents.spec import AgentSpec
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
@@ -34,8 +36,9 @@ class Session:
         limits: Limits | None = None,
     ) -> None:
         self.call = Call(config, agent, new_id, limits or Limits())
-        self.answers = Answers(self.call, self._hear_inline)
-        self.ear = Ear(self.call, self.answers)
+        self.ear = Ear(self.call)
+        self.answers = Answers(self.call, self.ear)
+        self.ear.answering = self.answers
         self._receivers = self._table()
 
     def open(self) -> list[do.Effect]:
@@ -98,6 +101,14 @@ class Session:
     def _session_update(self, event: ev.SessionUpdate) -> None:
         call = self.call
         before = call.config
+        size = len(msgspec.json.encode(event.session))
+        if size > call.limits.session_bytes:
+            raise Invalid(
+                "session_too_large",
+                f"Invalid 'session': too large. Expected at most {call.limits.session_bytes} bytes of JSON, "
+                f"but got {size} instead.",
+                "session",
+            )
         call.config = before.updated(event.session, assistant_has_spoken=call.conversation.assistant_has_spoken)
         call.say(ev.SessionUpdated(session=call.config.wire))
         self.ear.adapt(before)
@@ -129,11 +140,6 @@ class Session:
 
     # ---- items ----
 
-    def _hear_inline(self, wire: ev.JsonObject, item_id: str) -> Item:
-        item = self.ear.item(wire, item_id)
-        self.ear.hear(item)
-        return item
-
     def _item_create(self, event: ev.ItemCreate) -> None:
         call = self.call
         item_id = event.item.get("id") or call.new_id("item")
@@ -141,15 +147,11 @@ class Session:
             raise Invalid(
                 "item_create_duplicate_item_id", f"Error adding item: an item with id '{item_id}' already exists."
             )
-        if len(call.conversation) >= call.limits.items:
-            raise Invalid(
-                "conversation_too_long",
-                f"Error adding item: the conversation already holds {call.limits.items} items. Delete some first.",
-            )
-        after = event.previous_item_id or call.conversation.last_id
-        if after == "root":
-            after = None
-        elif after is not None and after not in call.conversation:
+        if item_id == "root":
+            raise Invalid("invalid_value", "Invalid value: 'root'. It stands for the beginning.", "item.id")
+        self.ear.check_room()
+        after = None if event.previous_item_id == "root" else event.previous_item_id or call.conversation.last_id
+        if after is not None and after not in call.conversation:
             raise Invalid(
                 "item_create_invalid_previous_item_id",
                 f"Error adding item: the previous item with id '{after}' does not exist.",
@@ -157,11 +159,19 @@ class Session:
         item = self.ear.item(event.item, item_id)
         if item.type == "function_call_output" and not call.conversation.has_call(item.call_id):
             raise Invalid("invalid_tool_call_id", f"Tool call ID '{item.call_id}' not found in conversation.")
+        size, limit = call.conversation.content_bytes + item.content_bytes, call.limits.content_bytes
+        if size > limit:
+            raise Invalid(
+                "conversation_too_long",
+                f"Error adding item: with it the conversation would hold {size} bytes of text and images, and {limit} "
+                "are the most. Delete some items first.",
+            )
         call.conversation.insert(item, after)
         call.say(ev.ItemAdded(previous_item_id=after, item=item.wire()))
         call.say(ev.ItemDone(previous_item_id=after, item=item.wire()))
         call.store(item)
         self.ear.hear(item)
+        call.conversation.forget_old_audio()
 
     def _existing(self, item_id: str, doing: str, code: str) -> Item:
         item = self.call.conversation.get(item_id)

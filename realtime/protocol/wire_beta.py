@@ -9,19 +9,10 @@ from typing import Any
 import msgspec
 
 from realtime.protocol import events as ev
-from realtime.protocol.beta import session_to_beta, session_to_ga
+from realtime.protocol.beta import BETA_FORMATS, DEFAULT_TEMPERATURE, FORMATS, session_to_beta, session_to_ga
 from realtime.protocol.contract_beta import CLIENT_EVENTS, NAMED_CLIENT_EVENTS
 from realtime.protocol.wire import Dialect, audio_delta
 
-TEMPERATURE = 0.8
-"""What the beta says when nobody has asked for another."""
-
-FORMATS = {
-    "pcm16": {"type": "audio/pcm", "rate": 24_000},
-    "g711_ulaw": {"type": "audio/pcmu"},
-    "g711_alaw": {"type": "audio/pcma"},
-}
-FORMAT_NAMES = {wire["type"]: name for name, wire in FORMATS.items()}
 RENAMED: dict[type[ev.ServerEvent], str] = {
     ev.ItemAdded: "conversation.item.created",
     ev.OutputTextDelta: "response.text.delta",
@@ -35,7 +26,6 @@ UNSAID = (ev.ItemDone,)
 CONTENT_TYPES = {"output_text": "text", "output_audio": "audio"}
 # Where the session speaks of a GA field, a client of the beta hears the name that it used.
 PATHS = {
-    "session.type": "type",
     "session.output_modalities": "session.modalities",
     "session.audio.output.voice": "session.voice",
     "session.audio.output.speed": "session.speed",
@@ -79,7 +69,8 @@ def response_to_ga(asked: ev.JsonObject) -> ev.JsonObject:
     if "voice" in response:
         output["voice"] = response.pop("voice")
     if "output_audio_format" in response:
-        output["format"] = FORMATS[response.pop("output_audio_format")]
+        kind = FORMATS[response.pop("output_audio_format")]
+        output["format"] = {"type": kind, "rate": 24_000} if kind == "audio/pcm" else {"type": kind}
     if output:
         response["audio"] = {"output": output}
     if "max_response_output_tokens" in response:
@@ -94,9 +85,9 @@ def response_to_beta(response: ev.JsonObject, temperature: float) -> ev.JsonObje
     modalities, output = shown.pop("output_modalities"), shown.pop("audio")["output"]
     voice = output["voice"]
     shown["output"] = [item_to_beta(item) for item in response["output"]]
-    shown["modalities"] = ["text", "audio"] if "audio" in modalities else ["text"]
+    shown["modalities"] = ["audio", "text"] if "audio" in modalities else ["text"]
     shown["voice"] = voice if isinstance(voice, str) else voice["id"]
-    shown["output_audio_format"] = FORMAT_NAMES[output["format"]["type"]]
+    shown["output_audio_format"] = BETA_FORMATS[output["format"]["type"]]
     shown["temperature"] = temperature
     return shown
 
@@ -120,19 +111,16 @@ class Beta(Dialect):
     named = NAMED_CLIENT_EVENTS
 
     def __init__(self) -> None:
-        self._temperature = TEMPERATURE
+        self._temperature = DEFAULT_TEMPERATURE
         self._asked_temperature: float | None = None
         self._temperatures: dict[str, float] = {}
 
     def event(self, kind: str, fields: ev.JsonObject) -> ev.ClientEvent:
         if kind in ("session.update", "transcription_session.update"):
-            flat = {name: value for name, value in fields["session"].items() if name != "client_secret"}
-            if flat.get("turn_detection") is not None and flat["turn_detection"]["type"] == "none":
-                flat["turn_detection"] = None
-            session = session_to_ga(flat)
-            session["type"] = "realtime" if kind == "session.update" else "transcription"
+            flat = fields["session"]
+            session = session_to_ga(flat, transcription=kind == "transcription_session.update")
             if "temperature" in flat:
-                session["temperature"] = flat["temperature"]
+                session["temperature"] = flat["temperature"]  # the session keeps it and makes nothing of it
             return ev.SessionUpdate(session=session, event_id=fields.get("event_id"))
         if kind == "conversation.item.create":
             fields["item"] = item_to_ga(fields["item"])
@@ -167,11 +155,10 @@ class Beta(Dialect):
 
     def _session(self, body: ev.JsonObject) -> ev.JsonObject:
         session = body["session"]
-        shown = session_to_beta(session)
         if session["type"] == "transcription":
-            return {"type": f"transcription_{body['type']}", "session": shown}
-        self._temperature = session.get("temperature", TEMPERATURE)
-        return {"session": {**shown, "temperature": self._temperature}}
+            return {"type": f"transcription_{body['type']}", "session": session_to_beta(session)}
+        self._temperature = session.get("temperature", DEFAULT_TEMPERATURE)
+        return {"session": session_to_beta(session, temperature=self._temperature)}
 
     def _response(self, response: ev.JsonObject) -> ev.JsonObject:
         if response["status"] == "in_progress":

@@ -7,13 +7,17 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 from urllib.parse import parse_qs
 
 from agents.spec import AgentSpec, Caller
 from realtime.protocol import events as ev
 from realtime.protocol.config import SessionConfig
+from realtime.protocol.shapes import Invalid
 from realtime.runtime.secrets import ClientSecret, is_client_secret
 
+BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
+BETA_HEADER = "realtime=v1"
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 AGENT_PREFIX = "agent:"
 CLOSE_UNAUTHENTICATED = 3000
@@ -55,7 +59,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What an upgrade asks for. ``agent`` None is the default one; ``model`` is what the session shows, and may be empty
+    """What an upgrade asks for. ``agent`` None is the default one; ``model`` is what the session shows. It may be empty
     for a transcription or with a client secret."""
 
     key: str
@@ -63,11 +67,12 @@ class Visit:
     agent: str | None
     transcription: bool
     subprotocol: str | None
+    dialect: Literal["ga", "beta"] = "ga"
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a visit gets: whose call it is, and the session that it begins with. ``session`` None: nothing but defaults."""
+    """What a visit gets: whose call it is, and what was asked for its session before it began."""
 
     caller: Caller
     model: str
@@ -75,14 +80,18 @@ class Admission:
     session: ev.JsonObject | None = None
 
     def config(self, session_id: str, expires_at: int) -> SessionConfig:
-        return first_session(
-            session_id=session_id,
-            expires_at=expires_at,
-            model=self.model,
-            agent=self.caller.agent,
-            transcription=self.transcription,
-            asked=self.session,
-        )
+        """Raises Refusal."""
+        try:
+            return first_session(
+                session_id=session_id,
+                expires_at=expires_at,
+                model=self.model,
+                agent=self.caller.agent,
+                transcription=self.transcription,
+                asked=self.session,
+            )
+        except Invalid as invalid:
+            raise Refusal(invalid.code, invalid.message, CLOSE_UNUSABLE) from invalid
 
 
 def mask(key: str) -> str:
@@ -103,16 +112,31 @@ def find_key(headers: Mapping[str, str], subprotocols: Iterable[str]) -> str:
     raise Refusal(None, "Missing bearer or basic authentication in header", CLOSE_UNAUTHENTICATED)
 
 
-def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str) -> Visit:
+def choose_dialect(headers: Mapping[str, str], subprotocols: Iterable[str], *, beta: bool) -> Literal["ga", "beta"]:
+    """``beta`` says whether the beta dialect is spoken here. Raises Refusal."""
+    asked = [token.strip() for token in headers.get("openai-beta", "").split(",")]
+    if BETA_HEADER not in asked and BETA_SUBPROTOCOL not in subprotocols:
+        return "ga"
+    if not beta:
+        raise Refusal(
+            "beta_api_shape_disabled",
+            "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API.",
+            CLOSE_UNUSABLE,
+        )
+    return "beta"
+
+
+def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str, *, beta: bool = True) -> Visit:
     """``headers`` with lower-case names; unknown query keys are ignored. Raises Refusal."""
     key = find_key(headers, subprotocols)
+    dialect = choose_dialect(headers, subprotocols, beta=beta)
     asked = {name: values[-1] for name, values in parse_qs(query).items()}
     subprotocol = "realtime" if "realtime" in subprotocols else None
     if asked.get("intent") == "transcription":
-        return Visit(key, "", asked.get("agent"), True, subprotocol)
+        return Visit(key, "", asked.get("agent"), True, subprotocol, dialect)
     model = asked.get("model", "")
     if not model and is_client_secret(key):
-        return Visit(key, "", asked.get("agent"), False, subprotocol)
+        return Visit(key, "", asked.get("agent"), False, subprotocol, dialect)
     if not model:
         raise Refusal(
             "missing_model",
@@ -120,7 +144,7 @@ def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str) 
             "or ?model=agent:NAME",
             CLOSE_UNUSABLE,
         )
-    return Visit(key, model, agent_of(model) or asked.get("agent"), False, subprotocol)
+    return Visit(key, model, agent_of(model) or asked.get("agent"), False, subprotocol, dialect)
 
 
 def agent_of(model: str) -> str | None:

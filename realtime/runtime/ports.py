@@ -69,12 +69,6 @@ class Speaking(Protocol):
         ...
 
 
-class Judging(Protocol):
-    async def judge(self, pcm_24khz: Pcm) -> float:
-        """How likely (0..1) it is that the caller has finished what they are saying; at most the last 8 s are heard."""
-        ...
-
-
 class Archive(Protocol):
     def put(self, tenant: str, event: AnyArchiveEvent) -> None:
         """Never blocks, never raises: buffered in memory, flushed to the durable stream in the background."""

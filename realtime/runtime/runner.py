@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from realtime.archive import events as archive
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.session import Session
-from realtime.protocol.wire import GA, Ga
+from realtime.protocol.wire import GA, Dialect
 from realtime.runtime.budget import TokenBudget
 from realtime.runtime.metrics import FAULTS, MESSAGE_DURATION, MESSAGES, OVERLOADED
 from realtime.runtime.ports import ListeningStream, Ports
@@ -26,7 +27,10 @@ from realtime.runtime.timings import Timings
 from speech.engines import TTS_HZ, Pcm, SpeechFailed
 
 CLOSE_OVERLOADED = 1008
+CLOSE_BROKEN = 1011
 CLOSE_GRACE_S = 1.0
+SLICE_S = 0.001
+SORRY = "The server had an error while processing your request. Sorry about that!"
 LARGE_FRAME = 256 * 1024
 """Frames beyond this many characters are parsed in a thread: they would hold the loop for more than 2 ms."""
 
@@ -34,7 +38,11 @@ log = logging.getLogger(__name__)
 
 
 class Transport(Protocol):
-    """What carries a call's events. ``receive`` gives None when the other side has gone."""
+    """What carries a call's events. ``receive`` gives None when the other side has gone; ``gone`` says in the archive's
+    words why. ``send`` and ``close`` raise ConnectionError then."""
+
+    @property
+    def gone(self) -> str: ...
 
     async def receive(self) -> str | bytes | None: ...
 
@@ -75,7 +83,7 @@ class Runner:
     record: CallRecord
     budget: TokenBudget
     config: RunnerConfig = field(default_factory=RunnerConfig)
-    dialect: Ga = GA
+    dialect: Dialect = GA
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
 
@@ -115,6 +123,9 @@ class Runner:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._do(self.session.open())
+                for event in self.dialect.opening(self.session.call.conversation.id):
+                    self.session.call.say(event)
+                    self._send(event)
                 group.create_task(self._read())
                 group.create_task(self._write())
                 group.create_task(self._close())
@@ -129,8 +140,13 @@ class Runner:
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
+        yielded = self.clock()
         while (frame := await self.transport.receive()) is not None:
             began = self.clock()
+            if began - yielded > SLICE_S:
+                # Frames that wait already come without suspending: other calls must have their turn.
+                await asyncio.sleep(0)
+                yielded = began = self.clock()
             if len(frame) > LARGE_FRAME:
                 event = await loop.run_in_executor(None, self.dialect.parse, frame)
             else:
@@ -138,7 +154,7 @@ class Runner:
             self.feed(event)
             MESSAGES.labels("in").inc()
             MESSAGE_DURATION.observe(self.clock() - began)
-        raise self._end("client_closed")
+        raise self._end(self.transport.gone)
 
     async def _write(self) -> None:
         while True:
@@ -148,7 +164,7 @@ class Runner:
                 try:
                     await self.transport.send(frame)
                 except ConnectionError:
-                    raise self._end("client_closed") from None
+                    raise self._end(self.transport.gone) from None
             self._outbox_ready.clear()
             self._outbox_empty.set()
             await self._outbox_ready.wait()
@@ -177,10 +193,24 @@ class Runner:
     # ---- inputs and effects ----
 
     def feed(self, entering: ev.Input) -> None:
-        """Nothing enters a call that is over, or is being closed for a reader that does not keep up."""
-        if self._over or self._reason == "overloaded":
+        """Never raises. Nothing enters a call that is over, or is being closed for what it cannot bear."""
+        if self._over or self._reason in ("overloaded", "broken"):
             return
-        self._do(self.session.receive(entering))
+        try:
+            self._do(self.session.receive(entering))
+        except Exception as error:
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        """A fault of ours: this call ends, with an error that says so, and no other call is touched."""
+        FAULTS.labels("session").inc()
+        # Neither the message nor the values: they may hold what was said.
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        log.error("call ended by a fault: %s at %s:%s", type(error).__name__, where.filename, where.lineno)
+        body = ev.ErrorBody(type="server_error", code="server_error", message=SORRY)
+        self._send(ev.Error(event_id=f"event_{self._seq:021x}", error=body))
+        self._reason = "broken"
+        self._ask_to_close(do.Close(CLOSE_BROKEN, "server_error"))
 
     def _do(self, effects: list[do.Effect]) -> None:
         for effect in effects:
@@ -207,6 +237,7 @@ class Runner:
                     self._spawn(response_id, self._reply(effect))
                 case do.CancelReply(response_id):
                     self._cancel(response_id)
+                    self._timings.forget(response_id)
                 case do.Store():
                     self._store(effect)
                 case do.Forget(item_id):
@@ -221,6 +252,8 @@ class Runner:
 
     def _send(self, event: ev.ServerEvent) -> None:
         frame = self.dialect.encode(event)
+        if not frame:
+            return
         self._outbox.append(frame)
         self._outbox_bytes += len(frame)
         self._outbox_ready.set()
@@ -263,6 +296,9 @@ class Runner:
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         assert self._group is not None  # noqa: S101 - effects are done inside ``run``
+        if self._over:
+            work.close()
+            return
         task = self._group.create_task(work)
         self._tasks[name] = task
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
@@ -316,8 +352,7 @@ class Runner:
         except Exception:
             FAULTS.labels("reply").inc()
             log.exception("reply failed unexpectedly")
-            message = "The server had an error while processing your request. Sorry about that!"
-            self.feed(ev.ReplyFailed(response_id=response_id, code="server_error", message=message))
+            self.feed(ev.ReplyFailed(response_id=response_id, code="server_error", message=SORRY))
         finally:
             self._timings.forget(response_id)
 

@@ -1,8 +1,9 @@
 """Smart Turn v3 over onnxruntime: has the speaker finished, or only paused? From the sound alone, in 23 languages.
 
 The model hears exactly eight seconds that end where the turn has come to: a longer turn loses its beginning, a shorter
-one has zeros in front. It was trained on turns that end in about 0.2 s of silence, as they do when voice activity
-detection has just noticed a pause; one that breaks off within a sound is judged less surely.
+one has zeros in front. What counts is what is said and how the voice falls at the end; when it fell by itself, it
+hardly matters whether 0.2 or 1 s of silence follow. Silence alone, and scraps too short to be words, the model calls
+finished: ask it only when there was speech.
 """
 
 from pathlib import Path
@@ -42,7 +43,7 @@ class SmartTurn:
         window = np.zeros(WINDOW_SAMPLES, np.float32)
         heard = to_float(pcm_16khz[-WINDOW_SAMPLES:])
         window[WINDOW_SAMPLES - len(heard) :] = heard
-        # Zero mean and unit variance over all eight seconds, what is in front included: the scale that it was trained on.
+        # Zero mean and unit variance over all eight seconds, the zeros in front included: so it was trained.
         window -= window.mean()
         window /= np.sqrt(window.var() + VARIANCE_FLOOR)
         [probability] = self._session.run(None, {"input_features": log_mel(window)[None]})

@@ -4,6 +4,11 @@ A call's audio is only appended on the event loop; the thread resamples it and s
 streams, in one inference as soon as it is free. So batches grow with the load, by themselves, and a lone caller waits
 for nothing. Results come back on the loop, in order for each stream.
 
+Rules:
+1. A round takes at most one window of each stream, and resamples at most what that window needs, 100 ms at a time. So a
+   caller with minutes of audio waiting holds up nobody else.
+2. What breaks for one stream breaks that stream only; its next push says so. Nothing ends the thread but ``stop``.
+
 There is no cheaper gate in front: Silero carries a state from window to window, and a window left out would change what
 the later ones get.
 """
@@ -21,6 +26,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from speech.audio import to_float
 from speech.engines import STT_HZ, TTS_HZ, Pcm, SpeechFailed, VoiceActivity
+from speech.logs import kind_and_place
 from speech.vad.silero import CONTEXT_SAMPLES, WINDOW_SAMPLES
 
 log = logging.getLogger(__name__)
@@ -28,8 +34,10 @@ log = logging.getLogger(__name__)
 Scored = Callable[[int, float], None]
 
 BACKLOG_S = 5.0
+RESAMPLED_AT_ONCE_SAMPLES = TTS_HZ // 10
 
 OVERLOADS = Counter("agentvoicebox_vad_overloads", "Streams whose backlog was full")
+BREAKS = Counter("agentvoicebox_vad_breaks", "Streams that broke, by what was done to them", ["step"])
 STREAMS = Gauge("agentvoicebox_vad_streams", "Streams that are being listened to")
 BATCH_SIZE = Histogram("agentvoicebox_vad_batch_windows", "Windows in a batch", buckets=(1, 4, 16, 64, 256, 1024))
 
@@ -39,7 +47,8 @@ class ListeningFailed(SpeechFailed):
 
 
 class _Stream:
-    """One caller. The loop appends to ``waiting``; everything else belongs to the thread."""
+    """One caller. The loop appends to ``waiting`` and counts ``pushed_samples``; ``rest`` and what follows belong to the
+    thread."""
 
     def __init__(self, listening: "BatchedListening", scored: Scored, backlog_s: float) -> None:
         self.scored = scored
@@ -47,10 +56,10 @@ class _Stream:
         self.closed = False
         self.broken = ""
         self.waiting: deque[Pcm] = deque()
-        self.waiting_samples = 0
+        self.pushed_samples = 0
+        self.rest: NDArray[np.float32] = np.zeros(CONTEXT_SAMPLES, np.float32)
         # In floats: soxr adds dither to integers, which would be heard where there is silence.
         self.resampler = soxr.ResampleStream(TTS_HZ, STT_HZ, 1, dtype="float32", quality="LQ")
-        self.rest: NDArray[np.float32] = np.zeros(CONTEXT_SAMPLES, np.float32)
         self.state: NDArray[np.float32] = np.zeros((2, 128), np.float32)
         self.scored_samples = 0
         self._listening = listening
@@ -62,16 +71,27 @@ class _Stream:
             return
         if self.broken:
             raise ListeningFailed("listening_failed", f"voice activity detection broke: {self.broken}")
-        if self.waiting_samples + len(pcm_24khz) > self._backlog_s * TTS_HZ:
+        # Each of the two counts has one writer, so their difference needs no lock.
+        unscored_samples = self.pushed_samples - self.scored_samples * TTS_HZ // STT_HZ
+        if unscored_samples + len(pcm_24khz) > self._backlog_s * TTS_HZ:
             OVERLOADS.inc()
             message = f"more than {self._backlog_s:g} s of audio wait for voice activity detection"
             raise ListeningFailed("listening_overloaded", message)
+        self.pushed_samples += len(pcm_24khz)
         self._listening.append(self, pcm_24khz)
 
     def close(self) -> None:
         """No result comes after this."""
         if not self.closed:
             self.closed = True
+            STREAMS.dec()
+            self._listening.forget(self)
+
+    def fail(self, step: str, error: Exception) -> None:
+        """From the thread or the loop: no window is scored or told any more."""
+        if not self.broken:
+            self.broken = type(error).__name__
+            BREAKS.labels(step).inc()
             self._listening.forget(self)
 
     def absorb(self, arrived: list[Pcm]) -> None:
@@ -94,13 +114,15 @@ class BatchedListening:
         self._wake = threading.Event()
         self._stopping = False
         self._fresh: set[_Stream] = set()
+        self._active: list[_Stream] = []
         self._thread = threading.Thread(target=self._run, name="listening", daemon=True)
         self._thread.start()
 
     def open(self, scored: Scored) -> _Stream:
         """A stream whose windows are told to ``scored`` on the running loop: (last sample at 16 kHz, probability)."""
+        stream = _Stream(self, scored, self._backlog_s)
         STREAMS.inc()
-        return _Stream(self, scored, self._backlog_s)
+        return stream
 
     def stop(self) -> None:
         """End the thread; what has not been scored is dropped."""
@@ -111,47 +133,67 @@ class BatchedListening:
     def append(self, stream: _Stream, pcm: Pcm) -> None:
         with self._lock:
             stream.waiting.append(pcm)
-            stream.waiting_samples += len(pcm)
             self._fresh.add(stream)
         self._wake.set()
 
     def forget(self, stream: _Stream) -> None:
-        STREAMS.dec()
+        """Drop what waits for a stream that is closed or broken."""
         with self._lock:
             self._fresh.discard(stream)
             stream.waiting.clear()
 
     def _run(self) -> None:
-        ready: list[_Stream] = []
         while True:
-            if not ready:
+            if not self._active:
                 self._wake.wait()
             self._wake.clear()
             if self._stopping:
                 return
-            with self._lock:
-                fresh, self._fresh = self._fresh, set()
-                arrived = [(stream, list(stream.waiting)) for stream in fresh]
-                for stream in fresh:
-                    stream.waiting.clear()
-                    stream.waiting_samples = 0
-            known = set(ready)
-            for stream, chunks in arrived:
-                if chunks:
-                    stream.absorb(chunks)
-                    if stream.ready and stream not in known:
-                        ready.append(stream)
-            ready = [stream for stream in ready if not stream.closed]
-            if ready:
-                try:
-                    self._score(ready)
-                except Exception as error:
-                    # Their states are lost; each stream's next push says so.
-                    log.exception("voice activity detection broke for %d streams", len(ready))
-                    for stream in ready:
-                        stream.broken = type(error).__name__
-                        stream.rest = stream.rest[:0]
-                ready = [stream for stream in ready if stream.ready]
+            try:
+                self._gather()
+                if self._active:
+                    self._score(self._active)
+            except Exception as error:
+                # Nobody knows which of them were scored, so none goes on with a gap that it does not know of.
+                log.error("voice activity detection broke for %d streams: %s", len(self._active), kind_and_place(error))
+                for stream in self._active:
+                    stream.fail("scoring", error)
+            self._active = [stream for stream in self._active if stream.ready or stream.waiting]
+
+    def _gather(self) -> None:
+        """Leave in ``_active`` the streams that have a window ready."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, set()
+        known = set(self._active)
+        self._active += [stream for stream in fresh if stream not in known]
+        ready = []
+        for stream in self._active:
+            if stream.closed or stream.broken:
+                continue
+            try:
+                while not stream.ready and (arrived := self._take(stream)):
+                    stream.absorb(arrived)
+            except Exception as error:
+                log.error("audio of a call cannot be resampled: %s", kind_and_place(error))
+                stream.fail("resampling", error)
+                continue
+            if stream.ready:
+                ready.append(stream)
+        self._active = ready
+
+    def _take(self, stream: _Stream) -> list[Pcm]:
+        """The oldest audio that waits, as much as is resampled at once."""
+        arrived: list[Pcm] = []
+        wanted = RESAMPLED_AT_ONCE_SAMPLES
+        with self._lock:
+            while wanted > 0 and stream.waiting:
+                pcm = stream.waiting.popleft()
+                if len(pcm) > wanted:
+                    stream.waiting.appendleft(pcm[wanted:])
+                    pcm = pcm[:wanted]
+                arrived.append(pcm)
+                wanted -= len(pcm)
+        return arrived
 
     def _score(self, streams: list[_Stream]) -> None:
         """One window of each stream."""
@@ -172,10 +214,15 @@ class BatchedListening:
             except RuntimeError:
                 # That loop is closed: its calls are over, though nobody closed their streams.
                 for stream, _, _ in told:
-                    stream.closed = True
+                    stream.close()
 
 
 def _tell(results: list[tuple[_Stream, int, float]]) -> None:
     for stream, last_sample, probability in results:
-        if not stream.closed:
+        if stream.closed or stream.broken:
+            continue
+        try:
             stream.scored(last_sample, probability)
+        except Exception as error:
+            log.error("a call did not take its voice activity: %s", kind_and_place(error))
+            stream.fail("telling", error)

@@ -258,8 +258,9 @@ def test_function_calls_stream_their_arguments_and_take_their_output() -> None:
     end = ["response.function_call_arguments.done", "conversation.item.done", "response.output_item.done"]
     assert types == [*one, one[2], *end, *one, *end, "response.done", "rate_limits.updated"]
     done = next(e for e in call.said if e["type"] == "response.function_call_arguments.done")
-    assert (done["call_id"], done["name"], done["arguments"]) == ("call_a", "add", '{"a":1}')
-    for call_id in ("call_a", "call_b"):
+    assert (done["name"], done["arguments"]) == ("add", '{"a":1}')
+    ids = [e["call_id"] for e in call.said if e["type"] == "response.function_call_arguments.done"]
+    for call_id in ids:
         output = {"type": "function_call_output", "call_id": call_id, "output": "3"}
         assert call.client("conversation.item.create", item=output) == [
             "conversation.item.added",
@@ -268,7 +269,7 @@ def test_function_calls_stream_their_arguments_and_take_their_output() -> None:
     call.ask()
     messages = call.one(do.StartReply).request.messages
     assert [len(m.tool_calls) for m in messages] == [0, 0, 2, 0, 0]
-    assert [m.tool_call_id for m in messages[-2:]] == ["call_a", "call_b"]
+    assert [m.tool_call_id for m in messages[-2:]] == ids
 
 
 def test_out_of_band_answers_run_beside_and_leave_no_trace() -> None:

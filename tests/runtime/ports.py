@@ -140,6 +140,7 @@ class Wire:
         self.events: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
         self.reads = True
+        self.gone = "client_closed"
         self.arrived = asyncio.Event()
 
     async def receive(self) -> str | bytes | None:

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 
+import pytest
+
 from realtime.archive import events as archive
 from realtime.runtime.runner import RunnerConfig
 from tests.runtime.ports import UNAVAILABLE, Model, Speech, Table
@@ -152,3 +154,44 @@ async def test_large_frames_are_parsed_aside_and_in_order() -> None:
         table.send("input_audio_buffer.clear", event_id="after")
         await table.until("input_audio_buffer.cleared")
         assert table.runner.session.ear.input.end == 20_000 * 24
+
+
+async def test_a_fault_of_ours_ends_one_call_with_an_error_and_touches_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Table() as broken, Table() as healthy:
+
+        def receive(entering: object) -> None:
+            raise KeyError("secret words")
+
+        monkeypatch.setattr(broken.runner.session, "receive", receive)
+        broken.type_in("Hello")
+        assert await asyncio.wait_for(broken.running, 5) == "broken"
+        assert broken.wire.events[-1]["error"]["code"] == "server_error"
+        assert broken.wire.closed == (1011, "server_error")
+        assert broken.listening.open_streams == 0
+        healthy.send("response.create")
+        await healthy.until("response.done")
+    assert "KeyError" in caplog.text
+    assert "secret words" not in caplog.text
+
+
+async def test_a_client_that_vanishes_is_no_fault() -> None:
+    async with Table() as table:
+
+        async def send(frame: str) -> None:
+            raise ConnectionError("gone")
+
+        table.wire.send = send  # type: ignore[method-assign]
+        table.send("response.create")
+        assert await asyncio.wait_for(table.running, 5) == "client_closed"
+
+
+async def test_answers_that_are_cancelled_at_once_leave_nothing_behind() -> None:
+    async with Table() as table:
+        for _ in range(20):
+            table.send("response.create")
+            table.send("response.cancel")
+        await table.until(lambda: table.wire.types.count("response.done") == 20)
+        assert table.runner._timings._responses == {}
+        assert table.runner._tasks == {}

@@ -1,12 +1,16 @@
 """Voice activity of many calls on one thread, with a scripted engine and with Silero's real file where marked."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Sized
+from typing import Any
 
 import numpy as np
 import pytest
+import soxr
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY
 
 from speech import models
 from speech.audio import read_wav, resample
@@ -95,15 +99,133 @@ async def test_nothing_is_heard_after_closing() -> None:
 async def test_a_full_backlog_is_a_named_error() -> None:
     engine = Loudness()
     listening = BatchedListening(engine, backlog_s=1.0)
-    stream = listening.open(lambda at, p: None)
+    heard: list[int] = []
+    stream = listening.open(lambda at, _: heard.append(at))
     engine.go.clear()
-    stream.push(tone(TTS_HZ // 2, TTS_HZ))
-    await asyncio.sleep(0.1)
     stream.push(tone(TTS_HZ, TTS_HZ))
     with pytest.raises(ListeningFailed, match="more than 1 s") as failure:
         stream.push(tone(480, TTS_HZ))
     assert failure.value.code == "listening_overloaded"
     engine.go.set()
+    await until(heard, 30)
+    stream.push(tone(TTS_HZ // 2, TTS_HZ))
+    listening.stop()
+
+
+async def test_what_the_thread_has_taken_but_not_scored_counts_as_backlog() -> None:
+    engine = Loudness()
+    listening = BatchedListening(engine, backlog_s=600)
+    stream = listening.open(lambda at, p: None)
+    engine.go.clear()
+    taken_s = 0
+    with pytest.raises(ListeningFailed, match="more than 600 s"):
+        for _ in range(24):
+            stream.push(np.zeros(100 * TTS_HZ, np.int16))
+            taken_s += 100
+            await asyncio.sleep(0.05)
+    assert taken_s == 600
+    stream.close()
+    engine.go.set()
+    listening.stop()
+
+
+async def test_a_caller_with_minutes_waiting_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once: list[int] = []
+    real = soxr.ResampleStream
+
+    class Watched:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.real = real(*args, **kwargs)
+
+        def resample_chunk(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+            at_once.append(len(samples))
+            resampled: NDArray[np.float32] = self.real.resample_chunk(samples)
+            return resampled
+
+    monkeypatch.setattr(soxr, "ResampleStream", Watched)
+    engine = Loudness()
+    listening = BatchedListening(engine, backlog_s=600)
+    order: list[str] = []
+    greedy = listening.open(lambda at, _: order.append("greedy"))
+    modest = listening.open(lambda at, _: order.append("modest"))
+    engine.go.clear()
+    for _ in range(2):
+        greedy.push(np.zeros(10 * TTS_HZ, np.int16))
+    modest.push(np.zeros(4800, np.int16))
+    engine.go.set()
+    await until(order, 600)
+    assert max(at_once) <= TTS_HZ // 10
+    # Its five windows went out beside the first ones of the other.
+    assert order[:16].count("modest") == 5
+    listening.stop()
+
+
+async def test_a_long_backlog_gives_the_same_windows_as_small_pieces() -> None:
+    listening = BatchedListening(Loudness(), backlog_s=60)
+    pcm = np.concatenate([tone(TTS_HZ, TTS_HZ), np.zeros(TTS_HZ, np.int16)] * 5)
+    whole: list[tuple[int, float]] = []
+    pieces: list[tuple[int, float]] = []
+    listening.open(lambda at, p: whole.append((at, p))).push(pcm)
+    stream = listening.open(lambda at, p: pieces.append((at, p)))
+    for start in range(0, len(pcm), 480):
+        stream.push(pcm[start : start + 480])
+    for row in (whole, pieces):
+        await until(row, 311)
+        assert [at for at, _ in row] == [512 * (place + 1) for place in range(len(row))]
+    np.testing.assert_allclose([p for _, p in whole], [p for _, p in pieces], atol=1e-6)
+    listening.stop()
+
+
+async def test_a_call_that_does_not_take_its_window_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    engine = Loudness()
+    listening = BatchedListening(engine)
+    heard: list[list[int]] = [[], []]
+
+    said = "the words of the caller"
+
+    def refuse(at: int, probability: float) -> None:
+        raise RuntimeError(said)
+
+    before = counted("telling")
+    engine.go.clear()
+    first = listening.open(lambda at, _: heard[0].append(at))
+    faulty = listening.open(refuse)
+    last = listening.open(lambda at, _: heard[1].append(at))
+    for stream in (first, faulty, last):
+        stream.push(tone(4800, TTS_HZ))
+    engine.go.set()
+    for row in heard:
+        await until(row, 5)
+        assert row == [512, 1024, 1536, 2048, 2560]
+    with pytest.raises(ListeningFailed, match="RuntimeError") as failure:
+        faulty.push(tone(480, TTS_HZ))
+    assert failure.value.code == "listening_failed"
+    assert counted("telling") == before + 1
+    assert "RuntimeError" in caplog.text
+    assert "in refuse" in caplog.text
+    assert said not in caplog.text
+    first.push(tone(4800, TTS_HZ))
+    await until(heard[0], 10)
+    listening.stop()
+
+
+async def test_audio_that_cannot_be_resampled_ends_its_own_stream_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    listening = BatchedListening(Loudness())
+    heard: list[int] = []
+    before = counted("resampling")
+    faulty = listening.open(lambda at, p: None)
+    well = listening.open(lambda at, _: heard.append(at))
+    faulty.push(np.zeros((1200, 2), np.int16))
+    well.push(tone(4800, TTS_HZ))
+    await until(heard, 5)
+    with pytest.raises(ListeningFailed) as failure:
+        faulty.push(tone(480, TTS_HZ))
+    assert failure.value.code == "listening_failed"
+    assert counted("resampling") == before + 1
+    later: list[int] = []
+    listening.open(lambda at, _: later.append(at)).push(tone(4800, TTS_HZ))
+    await until(later, 5)
     listening.stop()
 
 
@@ -122,6 +244,10 @@ async def test_an_engine_that_breaks_is_told_to_the_stream_and_harms_no_later_on
     listening.open(lambda at, _: heard.append(at)).push(tone(4800, TTS_HZ))
     await until(heard, 5)
     listening.stop()
+
+
+def counted(step: str) -> float:
+    return REGISTRY.get_sample_value("agentvoicebox_vad_breaks_total", {"step": step}) or 0
 
 
 @pytest.mark.real_speech

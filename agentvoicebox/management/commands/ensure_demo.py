@@ -12,7 +12,7 @@ from django_tenants.utils import tenant_context
 
 from agents.models import Agent
 from agents.operations import create_agent
-from tenants.models import Role, Tenant, User
+from tenants.models import Role, Scope, Tenant, User
 from tenants.operations import add_member, create_tenant, issue_key
 from tenants.queries import KeyRefused, find_key
 
@@ -67,9 +67,10 @@ def ensure_agent(tenant: Tenant) -> None:
 
 
 def ensure_key(tenant: Tenant, secret: str) -> str:
-    """The remembered key while it opens the demo tenant, else a new one."""
+    """The remembered key while it opens the demo tenant and may do everything, else a new one."""
     try:
-        if find_key(secret).tenant_id == tenant.pk:
+        key = find_key(secret)
+        if key.tenant_id == tenant.pk and set(Scope.values) <= set(key.scopes):
             return secret
     except KeyRefused:
         pass  # forgotten, revoked or expired: a new one takes its place

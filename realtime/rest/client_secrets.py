@@ -1,0 +1,87 @@
+"""Ephemeral client secrets for browsers: ``POST /v1/realtime/client_secrets``, and the beta's two older addresses."""
+
+from django.http import HttpRequest, JsonResponse
+
+from realtime.protocol import contract
+from realtime.protocol.shapes import Choice, Number, Object, Tagged
+from realtime.rest.authentication import authenticate
+from realtime.rest.body import read_json
+from realtime.rest.errors import endpoint
+from realtime.runtime.secrets import DEFAULT_S, LONGEST_S, SHORTEST_S
+from tenants.models import Scope
+
+REQUEST = Object(
+    {
+        "expires_after": Object(
+            {"anchor": Choice(("created_at",)), "seconds": Number(SHORTEST_S, LONGEST_S, whole=True)}, ("anchor",)
+        ),
+        "session": Tagged("type", contract.SESSION.shapes, default="realtime"),
+    }
+)
+# What a flat session calls the fields that are checked once it is nested.
+BETA_PARAMS = {
+    "session.audio.output.voice": "voice",
+    "session.output_modalities": "modalities",
+    "session.model": "model",
+}
+# A session that has not begun has no end yet.
+NOT_BEGUN = 0
+
+
+@endpoint("POST")
+async def create_client_secret(request: HttpRequest) -> JsonResponse:
+    holder = await authenticate(request, Scope.REALTIME)
+    asked = REQUEST.check(read_json(request), "")
+    session = asked.get("session", {"type": "realtime"})
+    ttl_s = asked.get("expires_after", {}).get("seconds", DEFAULT_S)
+    value, expires_at, config = await _create(holder, session, ttl_s)
+    return JsonResponse({"value": value, "expires_at": expires_at, "session": config.wire})
+
+
+@endpoint("POST")
+async def create_beta_session(request: HttpRequest) -> JsonResponse:
+    return await _create_beta(request, transcription=False)
+
+
+@endpoint("POST")
+async def create_beta_transcription_session(request: HttpRequest) -> JsonResponse:
+    return await _create_beta(request, transcription=True)
+
+
+async def _create_beta(request: HttpRequest, *, transcription: bool) -> JsonResponse:
+    holder = await authenticate(request, Scope.REALTIME)
+    shape = contract_beta.TRANSCRIPTION_SESSION if transcription else contract_beta.REALTIME_SESSION
+    flat = shape.check(read_json(request), "")
+    # The two addresses spell it differently.
+    expiry = flat.get("client_secret", {})
+    expiry = expiry.get("expires_after") or expiry.get("expires_at") or {}
+    session = session_to_ga(flat, transcription=transcription)
+    try:
+        value, expires_at, config = await _create(holder, session, expiry.get("seconds", BETA_DEFAULT_S))
+    except Invalid as invalid:
+        raise Invalid(invalid.code, invalid.message, BETA_PARAMS.get(invalid.param or "", invalid.param)) from invalid
+    answer = session_to_beta(config.wire) | {"client_secret": {"value": value, "expires_at": expires_at}}
+    return JsonResponse(answer)
+
+
+async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[str, int, SessionConfig]:
+    """The secret's value, its end, and the session it will open. Raises Invalid."""
+    model = session.get("model") or door.MODELS[0]
+    slug = door.agent_of(model)
+    try:
+        agent = await read_in_tenant(holder, lambda: load_spec(slug))
+    except AgentUnknown as error:
+        raise Invalid("invalid_model", door.unknown_model(model).message, "session.model") from error
+    config = door.first_session(
+        session_id=new_id("sess"),
+        expires_at=NOT_BEGUN,
+        model=model,
+        agent=agent,
+        transcription=session["type"] == "transcription",
+        asked=session,
+    )
+    expires_at = int(time.time()) + ttl_s
+    secret = ClientSecret(
+        tenant=holder.tenant, key_id=holder.key_id, agent=slug, session=session, expires_at=expires_at
+    )
+    return await installed().secrets.create(secret, ttl_s), expires_at, config

@@ -1,0 +1,54 @@
+"""What the endpoints need of their process. The gateway installs it when it starts; tests install their own."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from realtime.rest.errors import ApiError
+from realtime.runtime.ports import Speaking
+from realtime.runtime.secrets import ClientSecrets
+from speech.engines import Pcm, Transcript
+from speech.jobs import WorkerState
+
+
+class FileHearing(Protocol):
+    """``speech.remote.RemoteSpeech``, as far as whole recordings need it."""
+
+    async def transcribe(
+        self,
+        pcm: Pcm,
+        *,
+        tenant: str,
+        session_id: str,
+        sample_rate_hz: int,
+        language: str | None,
+        prompt: str | None,
+        translate: bool = False,
+    ) -> Transcript:
+        """Raises speech.engines.SpeechFailed. Cancelling the task drops the job, on the worker too."""
+        ...
+
+    async def live_workers(self, queue: str) -> list[WorkerState]:
+        """Raises speech.engines.SpeechFailed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RestPorts:
+    hearing: FileHearing
+    speaking: Speaking
+    secrets: ClientSecrets
+
+
+_installed: list[RestPorts] = []
+
+
+def install(ports: RestPorts) -> None:
+    """From now on the endpoints of this process use these."""
+    _installed[:] = [ports]
+
+
+def installed() -> RestPorts:
+    """Raises ApiError while the gateway has not started, or in a process without one."""
+    if not _installed:
+        raise ApiError(503, "The server is not ready yet. Please try again.", kind="server_error")
+    return _installed[0]

@@ -1,0 +1,201 @@
+"""Audio files: what speech is sent as, encoded while it is still being spoken, and what people upload.
+
+FFmpeg's libraries do the work, through PyAV. Calls into them take milliseconds: run them off the event loop.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from speech import audio
+from speech.engines import STT_HZ, TTS_HZ, Pcm
+
+UNKNOWN_LENGTH = 0xFFFFFFFF
+DEFAULT_BIT_RATES = {"mp3": 64_000, "aac": 64_000, "opus": 32_000}
+
+# What may be uploaded: containers that hold their own audio. Playlists and the like, which would make FFmpeg open other
+# files and addresses, are not among them.
+UPLOAD_CONTAINERS = "aac,aiff,amr,caf,flac,matroska,mov,mp3,mpeg,ogg,w64,wav"
+
+
+class UploadRefused(ValueError):
+    """A file cannot be heard; the message says why and what would be right."""
+
+
+class Encoder(Protocol):
+    """One stream of speech at 24 kHz on its way into one file. ``push`` and ``flush`` give the bytes that are ready."""
+
+    content_type: str
+
+    def push(self, pcm_24khz: Pcm) -> bytes: ...
+
+    def flush(self) -> bytes:
+        """The last bytes; the file is at its end."""
+        ...
+
+
+class RawEncoder:
+    """PCM16, little-endian, 24 kHz, without a header."""
+
+    content_type = "audio/pcm"
+
+    def push(self, pcm_24khz: Pcm) -> bytes:
+        return audio.to_bytes(pcm_24khz)
+
+    def flush(self) -> bytes:
+        return b""
+
+
+class WavEncoder:
+    """WAV whose header says that its length is not known: the end of the stream is the end of the audio."""
+
+    content_type = "audio/wav"
+
+    def __init__(self) -> None:
+        self._header = _wav_header()
+
+    def push(self, pcm_24khz: Pcm) -> bytes:
+        header, self._header = self._header, b""
+        return header + audio.to_bytes(pcm_24khz)
+
+    def flush(self) -> bytes:
+        header, self._header = self._header, b""
+        return header
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    content_type: str
+    container: str
+    codec: str
+    options: dict[str, str]
+
+
+CODECS = {
+    # A header with the length would have to be written last, at the beginning of what has been sent already.
+    "mp3": Codec("audio/mpeg", "mp3", "libmp3lame", {"write_xing": "0", "id3v2_version": "0"}),
+    "opus": Codec("audio/opus", "ogg", "libopus", {"page_duration": "100000"}),
+    "flac": Codec("audio/flac", "flac", "flac", {}),
+    "aac": Codec("audio/aac", "adts", "aac", {}),
+}
+
+
+class CodecEncoder:
+    """Whatever FFmpeg encodes; packets leave as soon as the codec gives them."""
+
+    def __init__(self, name: str) -> None:
+        codec = CODECS[name]
+        self.content_type = codec.content_type
+        self._sink = _Sink()
+        self._container: Any = av.open(
+            self._sink, "w", format=codec.container, options={**codec.options, "flush_packets": "1"}
+        )
+        self._stream: Any = self._container.add_stream(codec.codec, rate=TTS_HZ, layout="mono")
+        if name in DEFAULT_BIT_RATES:
+            self._stream.bit_rate = DEFAULT_BIT_RATES[name]
+        self._samples = 0
+
+    def push(self, pcm_24khz: Pcm) -> bytes:
+        if len(pcm_24khz):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm_24khz).reshape(1, -1), "s16", "mono")
+            frame.sample_rate = TTS_HZ
+            frame.pts = self._samples
+            self._samples += len(pcm_24khz)
+            self._container.mux(self._stream.encode(frame))
+        return self._sink.take()
+
+    def flush(self) -> bytes:
+        if self._samples:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        return self._sink.take()
+
+
+class _Sink:
+    """A file that can only be written, so that FFmpeg never goes back in it."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._written += data
+        return len(data)
+
+    def take(self) -> bytes:
+        taken = bytes(self._written)
+        self._written.clear()
+        return taken
+
+
+FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
+
+
+def open_encoder(name: str) -> Encoder:
+    """For one of ``FORMATS``; ValueError for any other."""
+    if name == "pcm":
+        return RawEncoder()
+    if name == "wav":
+        return WavEncoder()
+    if name not in CODECS:
+        raise ValueError(f"there is no audio format {name!r}; use one of {', '.join(FORMATS)}")
+    return CodecEncoder(name)
+
+
+def decode_upload(data: bytes, *, longest_s: float) -> Pcm:
+    """A recording in any usual container as mono PCM at 16 kHz; video and pictures in it are passed over.
+
+    What is read before a file breaks off is kept. Raises UploadRefused, for one longer than ``longest_s`` too.
+    """
+    if not data:
+        raise UploadRefused("The file is empty.")
+    try:
+        with av.open(io.BytesIO(data), "r", options={"format_whitelist": UPLOAD_CONTAINERS}) as container:
+            if not container.streams.audio:
+                raise UploadRefused("The file holds no audio track.")
+            chunks = list(_decode(container, longest_s))
+    except FFmpegError as error:
+        raise UploadRefused(
+            "Audio file might be corrupted or unsupported. "
+            "Supported formats: flac, m4a, mp3, mp4, mpeg, mpga, oga, ogg, wav and webm."
+        ) from error
+    if not chunks:
+        raise UploadRefused("The file holds no audio.")
+    return np.concatenate(chunks)
+
+
+def _decode(container: Any, longest_s: float) -> Iterator[Pcm]:
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=STT_HZ)
+    samples = 0
+    for frame in _frames(container):
+        for resampled in resampler.resample(frame):
+            samples += resampled.samples
+            if samples > longest_s * STT_HZ:
+                raise UploadRefused(
+                    f"The recording is longer than {longest_s:g} seconds, which is the maximum. Send it in parts."
+                )
+            yield resampled.to_ndarray().reshape(-1)
+
+
+def _frames(container: Any) -> Iterator[Any]:
+    """Frames, then None to flush. Damage behind the first frame ends the recording there."""
+    decoded = 0
+    try:
+        for frame in container.decode(audio=0):
+            decoded += frame.samples
+            frame.pts = None  # gaps in the time stamps are not silence
+            yield frame
+    except FFmpegError:
+        if not decoded:
+            raise
+    yield None
+
+
+def _wav_header() -> bytes:
+    fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, TTS_HZ, TTS_HZ * 2, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", UNKNOWN_LENGTH, b"WAVE") + fmt + struct.pack("<4sI", b"data", UNKNOWN_LENGTH)
