@@ -14,6 +14,7 @@ django_application = get_asgi_application()
 
 # Only now: these import models.
 from agentvoicebox.gateway import Gateway  # noqa: E402
+from realtime.rest.limits import BodyLimit  # noqa: E402
 from realtime.transports.websocket import VoiceConsumer  # noqa: E402
 
 gateway = Gateway()
@@ -42,8 +43,8 @@ async def lifespan(scope: Any, receive: Callable[[], Awaitable[Any]], send: Call
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
-        "websocket": URLRouter([re_path(r"^(?:openai/)?v1/realtime/?$", voice), re_path(r"", no_such_socket)]),
+        "http": BodyLimit(django_application),
+        "websocket": URLRouter([re_path(r"^(?:v1|openai|openai/v1)/realtime/?$", voice), re_path(r"", no_such_socket)]),
         "lifespan": lifespan,
     }
 )

@@ -34,7 +34,7 @@ from realtime.runtime.ports import Ports
 from realtime.runtime.secrets import ClientSecrets, SecretsUnavailable, is_client_secret
 from realtime.transports.websocket import VoiceGateway
 from speech import models
-from speech.remote import RemoteSpeech
+from speech.remote import Patience, RemoteSpeech
 from speech.turn.judge import TurnJudge
 from speech.turn.smart_turn import SmartTurn
 from speech.vad.listening import BatchedListening
@@ -53,14 +53,20 @@ class Gateway:
         gateway_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.model = await asyncio.to_thread(choose, os.environ)
         silero = await asyncio.to_thread(lambda: Silero(models.path("silero-vad")))
-        self.listening = BatchedListening(silero, backlog_s=settings.CALL_LIMITS.input_audio_s)
-        self.judge = TurnJudge(await asyncio.to_thread(lambda: SmartTurn(models.path("smart-turn-v3.2"))))
-        self.speech = RemoteSpeech(settings.REDIS_URL, submit, gateway_id)
+        self.listening = BatchedListening(silero, backlog_s=2 * settings.CALL_LIMITS.input_audio_s)
+        self.judge = TurnJudge(
+            await asyncio.to_thread(lambda: SmartTurn(models.path("smart-turn-v3.2"))),
+            waiting_max=settings.TURN_WAITING,
+        )
+        self.speech = RemoteSpeech(
+            settings.REDIS_URL, submit, gateway_id, Patience(read_s=settings.REDIS_READ_TIMEOUT_S)
+        )
         self.archive = RedisArchive(
             settings.REDIS_URL,
             lambda tenant: submit(TASK_DRAIN, QUEUE_DEFAULT, {"tenant": tenant}),
             settings.STATE_DIR / "archive",
             memory_events=settings.ARCHIVE_MEMORY_EVENTS,
+            memory_bytes=settings.ARCHIVE_MEMORY_BYTES,
             write_timeout_s=settings.REDIS_WRITE_TIMEOUT_S,
         )
         self.secrets = ClientSecrets(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)

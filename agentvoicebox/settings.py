@@ -146,10 +146,12 @@ CALL_RUNNER = RunnerConfig(
     session_s=env.float("AVB_CALL_SESSION_S", 3600.0, validate=positive),
 )
 
+TURN_WAITING = env.int("AVB_TURN_WAITING", 16, validate=natural)
 TOKENS_PER_MINUTE = env.int("AVB_TOKENS_PER_MINUTE", 100_000, validate=positive)
 
 # --- the archive ---
 ARCHIVE_MEMORY_EVENTS = env.int("AVB_ARCHIVE_MEMORY_EVENTS", 1_000, validate=positive)
+ARCHIVE_MEMORY_BYTES = env.int("AVB_ARCHIVE_MEMORY_BYTES", 64 * 1024 * 1024, validate=positive)
 ARCHIVE_BATCH_EVENTS = env.int("AVB_ARCHIVE_BATCH_EVENTS", 500, validate=positive)
 ARCHIVE_DEAD_LETTER_DAYS = env.int("AVB_ARCHIVE_DEAD_LETTER_DAYS", 7, validate=positive)
 

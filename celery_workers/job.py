@@ -14,7 +14,6 @@ import secrets
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +24,7 @@ from redis.retry import Retry
 from celery_workers.metrics import QueueMetrics
 from speech import jobs
 from speech.engines import EngineError, EngineRefused
+from speech.logs import kind_and_place
 from speech.stop import StopSignal
 
 log = logging.getLogger(__name__)
@@ -213,9 +213,7 @@ class Workbench:
         except redis.RedisError:
             raise
         except Exception as error:
-            # Its message may hold what was said: the log gets the kind and the place only.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            log.error("job %s: %s in the engine\n%s", attempt.job.job_id, type(error).__name__, place)
+            log.error("job %s: the engine broke: %s", attempt.job.job_id, kind_and_place(error))
             message = f"the engine broke: {type(error).__name__}"
             attempt.finish("failed", jobs.Failed, marker=again, code=code, message=message, retryable=True)
         if attempt.stop.requested:
@@ -225,14 +223,24 @@ class Workbench:
         refreshed = time.monotonic()
         while not self._closing.wait(TICK_S):
             running = tuple(self._running.values())
-            try:
-                for attempt in running:
-                    self._hold_to_limit(attempt)
-                if time.monotonic() - refreshed >= jobs.LEASE_REFRESH_S:
-                    refreshed = time.monotonic()
-                    self._refresh([attempt for attempt in running if not attempt.outcome])
-            except redis.RedisError as error:
-                log.warning("leases were not refreshed: %s", type(error).__name__)
+            for attempt in running:
+                self._survive("time limits were not held", lambda attempt=attempt: self._hold_to_limit(attempt))
+            if time.monotonic() - refreshed >= jobs.LEASE_REFRESH_S:
+                refreshed = time.monotonic()
+                under_way = [attempt for attempt in running if not attempt.outcome]
+                self._survive("leases were not refreshed", lambda attempts=under_way: self._refresh(attempts))
+
+    def _survive(self, complaint: str, work: Callable[[], None]) -> bool:
+        """Do one round of a thread that lives as long as the process; says whether all went well."""
+        try:
+            work()
+        except redis.RedisError as error:
+            log.warning("%s: %s", complaint, type(error).__name__)
+        except Exception as error:
+            log.error("%s: %s", complaint, kind_and_place(error))
+        else:
+            return True
+        return False
 
     def _hold_to_limit(self, attempt: Attempt[Any]) -> None:
         if attempt.elapsed_s < self._time_limit_s:
@@ -259,19 +267,17 @@ class Workbench:
 
     def _hear_cancellations(self) -> None:
         while not self._closing.is_set():
-            pubsub = self._listening.pubsub(ignore_subscribe_messages=True)
-            try:
-                pubsub.subscribe(jobs.CANCELLATIONS_CHANNEL)
-                while not self._closing.is_set():
-                    message = pubsub.get_message(timeout=1.0)
-                    if message is not None:
-                        self.cancel(message["data"].decode())
-            except redis.RedisError as error:
-                # Meanwhile the refresh of the lease looks at the job's cancelled key.
-                log.warning("cancellations are not heard: %s; listening again", type(error).__name__)
+            # Meanwhile the refresh of the lease looks at the job's cancelled key.
+            if not self._survive("cancellations are not heard; listening again", self._listen):
                 self._closing.wait(0.3)
-            finally:
-                pubsub.close()
+
+    def _listen(self) -> None:
+        with self._listening.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(jobs.CANCELLATIONS_CHANNEL)
+            while not self._closing.is_set():
+                message = pubsub.get_message(timeout=1.0)
+                if message is not None:
+                    self.cancel(message["data"].decode(errors="replace"))
 
     def cancel(self, job_id: str) -> None:
         """Stop that job, if it runs here."""

@@ -50,7 +50,7 @@ def recognise(attempt: Attempt[TranscribeJob]) -> None:
     if not isinstance(raw, bytes):
         raise EngineError("the utterance is not in Redis any more")
     utterance = audio.resample(audio.from_bytes(raw), job.sample_rate_hz, STT_HZ)
-    transcript = worker.engines.transcribe(utterance, language=job.language, prompt=job.prompt)
+    transcript = worker.engines.transcribe(utterance, language=job.language, prompt=job.prompt, translate=job.translate)
     attempt.finish(
         "ok",
         Transcribed,

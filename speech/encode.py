@@ -7,7 +7,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import av
 import numpy as np
@@ -96,7 +96,7 @@ class CodecEncoder:
         self._container: Any = av.open(
             self._sink, "w", format=codec.container, options={**codec.options, "flush_packets": "1"}
         )
-        self._stream: Any = self._container.add_stream(codec.codec, rate=TTS_HZ, layout="mono")
+        self._stream = cast("Any", self._container.add_stream(codec.codec, rate=TTS_HZ, layout="mono"))
         if name in DEFAULT_BIT_RATES:
             self._stream.bit_rate = DEFAULT_BIT_RATES[name]
         self._samples = 0
@@ -179,7 +179,7 @@ def _decode(container: Any, longest_s: float) -> Iterator[Pcm]:
                 raise UploadRefused(
                     f"The recording is longer than {longest_s:g} seconds, which is the maximum. Send it in parts."
                 )
-            yield resampled.to_ndarray().reshape(-1)
+            yield audio.from_bytes(resampled.to_ndarray().tobytes())
 
 
 def _frames(container: Any) -> Iterator[Any]:

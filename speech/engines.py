@@ -72,8 +72,11 @@ class Stop(Protocol):
 class SpeechToText(Protocol):
     name: str
 
-    def transcribe(self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None) -> Transcript:
-        """Recognise one utterance. ``language`` None means detect. Raises EngineError."""
+    def transcribe(
+        self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None, translate: bool = False
+    ) -> Transcript:
+        """Recognise one utterance. ``language`` None means detect; ``translate`` gives English words, and raises
+        EngineRefused where the model knows no other language. Raises EngineError."""
         ...
 
 

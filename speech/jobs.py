@@ -75,11 +75,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TranscribeJob(Job, frozen=True, kw_only=True):
-    """The utterance lies at ``audio_key(tenant, job_id)`` as PCM16 of ``sample_rate_hz``."""
+    """The utterance lies at ``audio_key(tenant, job_id)`` as PCM16 of ``sample_rate_hz``; ``translate``: to English."""
 
     sample_rate_hz: int
     language: str | None = None
     prompt: str | None = None
+    translate: bool = False
 
 
 class SynthesiseJob(Job, frozen=True, kw_only=True):

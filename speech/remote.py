@@ -37,16 +37,20 @@ Submit = Callable[[str, str, dict[str, Any]], None]
 AnyJob = TypeVar("AnyJob", jobs.TranscribeJob, jobs.SynthesiseJob)
 
 UNAVAILABLE = "speech_unavailable"
+# So few that a page of the longest chunks is read within ``Patience.read_s``.
+REPLAYED_AT_ONCE = 16
 LAST_FRAMES = (jobs.Transcribed, jobs.SpokenAll, jobs.Failed)
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a gateway waits. ``outage_s`` is how long Redis may be away before callers are told."""
+    """How long a gateway waits. ``outage_s`` is how long Redis may be away before callers are told, ``read_s`` how long
+    one read from it may take."""
 
     answer_s: float = 10.0
     progress_s: float = 3.0
     outage_s: float = 1.0
+    read_s: float = 0.1
     retries: int = 1
     longest_phrase_s: float = 120.0
 
@@ -91,9 +95,20 @@ class RemoteSpeech:
         await self._redis.connection_pool.disconnect()
 
     async def transcribe(
-        self, pcm: Pcm, *, tenant: str, session_id: str, sample_rate_hz: int, language: str | None, prompt: str | None
+        self,
+        pcm: Pcm,
+        *,
+        tenant: str,
+        session_id: str,
+        sample_rate_hz: int,
+        language: str | None,
+        prompt: str | None,
+        translate: bool = False,
     ) -> Transcript:
-        """One utterance. Raises SpeechFailed; cancelling the task drops the job, on the worker too."""
+        """One utterance, put into English if ``translate``. Raises SpeechFailed.
+
+        Cancelling the task drops the job, on the worker too.
+        """
         now = time.time()
         job = jobs.TranscribeJob(
             job_id=new_job_id(),
@@ -105,6 +120,7 @@ class RemoteSpeech:
             sample_rate_hz=sample_rate_hz,
             language=language,
             prompt=prompt,
+            translate=translate,
         )
         errand = _Errand(self, job, jobs.TASK_TRANSCRIBE, jobs.QUEUE_STT, audio.to_bytes(pcm))
         async with contextlib.aclosing(errand.frames()) as frames:
@@ -163,9 +179,9 @@ class RemoteSpeech:
         raise AssertionError("frames() ends by raising or with the last frame")
 
     async def live_workers(self, queue: str) -> list[jobs.WorkerState]:
-        """The workers that serve a queue now. Raises SpeechFailed when Redis does not answer."""
+        """The workers that serve a queue now. Raises SpeechFailed when Redis does not answer in ``Patience.read_s``."""
         try:
-            async with asyncio.timeout(self._patience.outage_s):
+            async with asyncio.timeout(self._patience.read_s):
                 alive = await self._redis.zrangebyscore(
                     jobs.workers_key(queue), time.time() - jobs.WORKER_TTL_S, "+inf"
                 )
@@ -289,7 +305,8 @@ class _Errand(Generic[AnyJob]):
 
     async def _is_done(self) -> bool:
         try:
-            lease = await self._speech._redis.get(jobs.lease_key(self._job.tenant, self._job.job_id))
+            async with asyncio.timeout(self._patience.read_s):
+                lease = await self._speech._redis.get(jobs.lease_key(self._job.tenant, self._job.job_id))
         except (RedisError, OSError):
             return False
         return bool(lease == b"done")
@@ -346,13 +363,26 @@ class _Errand(Generic[AnyJob]):
         self._sent_at = time.monotonic()
 
     async def _replay(self) -> list[jobs.AnyFrame]:
-        """What lies in the job's stream; frames seen before are harmless."""
+        """What lies in the job's stream, as far as it can be read; frames seen before are harmless.
+
+        What is missing shows later, by the silence after it or by the gap before the last frame.
+        """
+        key = jobs.out_key(self._job.tenant, self._job.job_id)
+        frames: list[jobs.AnyFrame] = []
+        after = "-"
         try:
-            entries = await self._speech._redis.xrange(jobs.out_key(self._job.tenant, self._job.job_id))
+            while True:
+                async with asyncio.timeout(self._patience.read_s):
+                    entries = await self._speech._redis.xrange(key, min=after, count=REPLAYED_AT_ONCE)
+                for _, fields in entries:
+                    with contextlib.suppress(msgspec.DecodeError):  # as good as missing
+                        frames.append(jobs.decode_frame(fields[b"f"]))
+                if len(entries) < REPLAYED_AT_ONCE:
+                    return frames
+                after = f"({entries[-1][0].decode()}"
         except (RedisError, OSError) as error:
             log.warning("job %s: its stream cannot be read: %s", self._job.job_id, type(error).__name__)
-            return []
-        return [jobs.decode_frame(fields[b"f"]) for _, fields in entries]
+            return frames
 
     async def _cancel(self) -> None:
         job = self._job

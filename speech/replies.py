@@ -8,19 +8,24 @@ import logging
 import time
 from collections.abc import Callable
 
-import msgspec
 import redis.asyncio as redis
+from prometheus_client import Counter
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from speech import jobs
+from speech.logs import kind_and_place
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 1.0
 SILENT_PINGS = 2
-RECONNECT_S = 0.1
+RECONNECT_S = (0.1, 0.2, 0.5)
+WATCH_S = 0.1
+
+BREAKS = Counter("agentvoicebox_speech_line_breaks", "Ends of the gateway's subscription, by the error", ["error"])
+UNREADABLE = Counter("agentvoicebox_speech_frames_unreadable", "Frames of workers that could not be delivered")
 
 
 class Inbox:
@@ -121,18 +126,22 @@ class Replies:
 
     async def _run(self) -> None:
         watch = asyncio.get_running_loop().create_task(self._watch_outage(), name="speech outage")
+        failures = 0
         try:
             while True:
-                pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
                 try:
-                    await pubsub.subscribe(self._channel)
-                    self._set_connected()
-                    await self._listen(pubsub)
-                except (RedisError, OSError) as error:
+                    async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                        await pubsub.subscribe(self._channel)
+                        failures = 0
+                        self._set_connected()
+                        await self._listen(pubsub)
+                except Exception as error:
+                    BREAKS.labels(type(error).__name__).inc()
+                    if not isinstance(error, (RedisError, OSError)):
+                        log.error("the subscription for speech broke: %s", kind_and_place(error))
                     self._set_down(type(error).__name__)
-                finally:
-                    await pubsub.aclose()  # type: ignore[no-untyped-call]
-                await asyncio.sleep(RECONNECT_S)
+                await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
+                failures += 1
         finally:
             watch.cancel()
 
@@ -153,13 +162,14 @@ class Replies:
     def _deliver(self, raw: bytes) -> None:
         try:
             frame = jobs.decode_frame(raw)
-        except msgspec.DecodeError as error:
-            log.error("a frame on %s cannot be read: %s", self._channel, error)
-            return
-        inbox = self._inboxes.get(frame.job_id)
-        # Nobody waits any more: cancelled, or answered by another attempt.
-        if inbox is not None and inbox.tenant == frame.tenant:
-            inbox.put(frame)
+            inbox = self._inboxes.get(frame.job_id)
+            # Nobody waits any more: cancelled, or answered by another attempt.
+            if inbox is not None and inbox.tenant == frame.tenant:
+                inbox.put(frame)
+        except Exception as error:
+            # One frame's fault is no reason to miss those of all other jobs: the line stays open.
+            UNREADABLE.inc()
+            log.error("a frame on %s cannot be delivered: %s", self._channel, kind_and_place(error))
 
     def _set_connected(self) -> None:
         if not self._connected.is_set():
@@ -175,7 +185,7 @@ class Replies:
 
     async def _watch_outage(self) -> None:
         while True:
-            await asyncio.sleep(RECONNECT_S)
+            await asyncio.sleep(WATCH_S)
             if not self._connected.is_set() and time.monotonic() - self._down_since > self._outage_s:
                 self._tell(lambda inbox: inbox.cut_off("Redis does not answer"))
 

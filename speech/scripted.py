@@ -89,7 +89,9 @@ class ScriptedHearing:
         self._text = text
         self._faults = Faults(fault)
 
-    def transcribe(self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None) -> Transcript:
+    def transcribe(
+        self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None, translate: bool = False
+    ) -> Transcript:
         threading.Event().wait(self._delay_s)
         self._faults.strike(pcm_16khz.tobytes())
         audio_s = len(pcm_16khz) / STT_HZ

@@ -28,5 +28,12 @@ def build_request(
         temperature=agent.temperature,
         max_tokens=max_output_tokens if isinstance(max_output_tokens, int) else None,
         tools=tuple(tool for tool in tools if tool.get("type") == "function"),
-        tool_choice=tool_choice if isinstance(tool_choice, str) else str(tool_choice["name"]),
+        tool_choice=_chosen(tool_choice),
     )
+
+
+def _chosen(tool_choice: str | dict[str, Any]) -> str:
+    """A word or a function's name. A server of type mcp cannot be chosen: its tools are not called yet."""
+    if isinstance(tool_choice, str):
+        return tool_choice
+    return str(tool_choice["name"]) if tool_choice["type"] == "function" else "auto"

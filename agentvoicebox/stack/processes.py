@@ -93,16 +93,11 @@ def _ollama_answers(host: str) -> bool:
 
 
 def make_gateway(environment: dict[str, str], *, host: str, port: int) -> Service:
-    """uvicorn with the fastest WebSocket protocol that passes the protocol tests; no access log, the metrics count."""
+    """The server of calls and pages."""
     drain_s = float(environment.get("AVB_DRAIN_S") or DRAIN_S)
-    argv = (
-        *("-m", "uvicorn", "agentvoicebox.asgi:application", "--host", host, "--port", str(port)),
-        *("--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--loop", "uvloop"),
-        *("--timeout-graceful-shutdown", str(int(drain_s)), "--no-access-log", "--no-server-header"),
-        *("--log-config", str(Path(__file__).with_name("uvicorn-logging.json"))),
-    )
+    argv = ("-m", "agentvoicebox.serve", "--host", host, "--port", str(port))
     command = _python(
-        "gateway", argv, environment, stop_signals=((signal.SIGTERM, drain_s + 5),), orphan_signal=signal.SIGKILL
+        "gateway", argv, environment, stop_signals=((signal.SIGTERM, drain_s + 10),), orphan_signal=signal.SIGKILL
     )
     asked = ports.LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     return Service(

@@ -4,6 +4,7 @@ A chunk is written whole, synced, and renamed into place; so a file that is ther
 nothing (the archive is idempotent), so processes that share the directory need no lock.
 """
 
+import contextlib
 import itertools
 import os
 import time
@@ -36,13 +37,19 @@ class Spill:
         name = f"{time.time_ns():020d}-{os.getpid()}-{next(self._numbers)}"
         fresh = self.directory / (name + ".new")
         encode = msgspec.json.Encoder().encode
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            for tenant, event in entries:
-                stream.write(encode(_Line(tenant, msgspec.Raw(event))) + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
         final = fresh.with_suffix(SUFFIX)
-        fresh.rename(final)
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+                for tenant, event in entries:
+                    stream.write(encode(_Line(tenant, msgspec.Raw(event))) + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.rename(final)
+        except BaseException:
+            # On a full disk each try would leave its half behind and keep it full.
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            raise
         directory = os.open(self.directory, os.O_RDONLY)
         try:
             os.fsync(directory)

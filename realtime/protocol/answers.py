@@ -219,6 +219,12 @@ class Answers:
     def _tell_limits(self, response: Response) -> None:
         self.call.do(do.CountTokens(response.usage["total_tokens"] if response.usage else 0))
 
+    def hang_up(self) -> None:
+        self._owed = None
+        for response in [self._active, *self._out_of_band.values()]:
+            if response is not None:
+                self._cancel(response, "client_cancelled")
+
     def _replying(self, response_id: str) -> Response | None:
         if self._active is not None and self._active.id == response_id:
             return self._active

@@ -43,7 +43,8 @@ AUDIO_FORMAT = Tagged(
 PCM_WITH_RATE = Object({"rate": Number(24_000, 24_000, whole=True)}, ("rate",))
 OUTPUT_AUDIO_FORMAT = Tagged("type", {**AUDIO_FORMAT.shapes, "audio/pcm": PCM_WITH_RATE})
 SPEED = Number(0.25, 1.5)
-VOICE = TextOr(Object({"id": Text()}, ("id",)))
+VOICE_NAME = Text(256)
+VOICE = TextOr(Object({"id": VOICE_NAME}, ("id",)), VOICE_NAME)
 
 TRANSCRIPTION = Object(
     {

@@ -64,13 +64,15 @@ INPUT_FIELDS: dict[str, Shape] = {
     "include": ga.INCLUDE,
     "client_secret": CLIENT_SECRET,
 }
-INPUT_NULLABLE = frozenset({"input_audio_transcription", "input_audio_noise_reduction", "turn_detection", "include"})
+INPUT_NULLABLE = frozenset(
+    {"input_audio_transcription", "input_audio_noise_reduction", "turn_detection", "include", "client_secret"}
+)
 REALTIME_SESSION = Object(
     {
         **INPUT_FIELDS,
         "model": Text(),
         "instructions": Text(),
-        "voice": Text(),
+        "voice": ga.VOICE_NAME,
         "output_audio_format": AUDIO_FORMAT,
         "speed": ga.SPEED,
         "tools": TOOLS,
@@ -104,7 +106,7 @@ RESPONSE = Object(
         "input": ListOf(INPUT_ITEM),
         "instructions": Text(),
         "modalities": Modalities(),
-        "voice": Text(),
+        "voice": ga.VOICE_NAME,
         "output_audio_format": AUDIO_FORMAT,
         "tools": TOOLS,
         "tool_choice": TOOL_CHOICE,

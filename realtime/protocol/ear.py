@@ -217,6 +217,12 @@ class Ear:
         if vad.create_response and not self.call.config.is_transcription:
             self.answering.turn_ended(item)
 
+    def hang_up(self) -> None:
+        """Words that nobody will answer are words all the same."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            self._commit(turn, self.input.end)
+
     def commit_asked(self, event: ev.InputAudioCommit) -> None:
         turn = self._turn or _Turn(self.call.new_id("item"), self.input.start)
         buffered = self.input.end - turn.start

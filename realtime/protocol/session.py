@@ -66,6 +66,14 @@ class Session:
             self.call.say(ev.Error(error=body))
         return effects
 
+    def hang_up(self) -> list[do.Effect]:
+        """The call is over: what was being said on either side is kept as far as it came."""
+        effects: list[do.Effect] = []
+        self.call.effects = effects
+        self.ear.hang_up()
+        self.answers.hang_up()
+        return effects
+
     def _table(self) -> dict[type[ev.Input], Callable[[Any], None]]:
         return {
             ev.Refused: self._refused,

@@ -170,12 +170,13 @@ class WordOr:
 
 @dataclass(frozen=True)
 class TextOr:
-    """Any string, or another shape (voices)."""
+    """A string, or another shape (voices)."""
 
     other: Shape
+    text: Text = Text()
 
     def check(self, value: Any, path: str) -> Any:
-        return value if isinstance(value, str) else self.other.check(value, path)
+        return (self.text if isinstance(value, str) else self.other).check(value, path)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from enum import Enum, auto
 WINDOW_MS = 32
 MIN_SPEECH_MS = 64
 HYSTERESIS = 0.15
-RECHECK_MS = 640
+RECHECK_MS = 960
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,22 @@
 """Ephemeral client secrets for browsers: ``POST /v1/realtime/client_secrets``, and the beta's two older addresses."""
 
+import time
+
+from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 
-from realtime.protocol import contract
-from realtime.protocol.shapes import Choice, Number, Object, Tagged
-from realtime.rest.authentication import authenticate
+from agents.queries import AgentUnknown, load_spec
+from realtime.protocol import contract, contract_beta
+from realtime.protocol.beta import session_to_beta, session_to_ga
+from realtime.protocol.config import SessionConfig
+from realtime.protocol.events import JsonObject
+from realtime.protocol.shapes import Choice, Invalid, Number, Object, Tagged
+from realtime.rest.authentication import KeyHolder, authenticate, read_in_tenant
 from realtime.rest.body import read_json
-from realtime.rest.errors import endpoint
-from realtime.runtime.secrets import DEFAULT_S, LONGEST_S, SHORTEST_S
+from realtime.rest.errors import ApiError, endpoint, new_id
+from realtime.rest.ports import installed
+from realtime.runtime import door
+from realtime.runtime.secrets import BETA_DEFAULT_S, DEFAULT_S, LONGEST_S, SHORTEST_S, ClientSecret
 from tenants.models import Scope
 
 REQUEST = Object(
@@ -50,6 +59,12 @@ async def create_beta_transcription_session(request: HttpRequest) -> JsonRespons
 
 async def _create_beta(request: HttpRequest, *, transcription: bool) -> JsonResponse:
     holder = await authenticate(request, Scope.REALTIME)
+    if not settings.REALTIME_BETA:
+        raise ApiError(
+            400,
+            "The Realtime Beta API is no longer supported. Please use /v1/realtime/client_secrets for the GA API.",
+            code="beta_api_shape_disabled",
+        )
     shape = contract_beta.TRANSCRIPTION_SESSION if transcription else contract_beta.REALTIME_SESSION
     flat = shape.check(read_json(request), "")
     # The two addresses spell it differently.

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, JsonResponse
+from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
@@ -89,7 +90,7 @@ def to_api_error(error: Exception) -> ApiError:
         return ApiError(400, error.message, code=error.code, param=error.param)
     if isinstance(error, RequestDataTooBig):
         return ApiError(413, "The request body is too large.", code="request_too_large")
-    if isinstance(error, BadRequest | SuspiciousOperation):
+    if isinstance(error, BadRequest | SuspiciousOperation | MultiPartParserError):
         return ApiError(400, f"We could not parse the body of your request: {error}")
     if isinstance(error, SpeechFailed):
         log.warning("speech failed: %s", error.code)

@@ -112,10 +112,12 @@ def find_key(headers: Mapping[str, str], subprotocols: Iterable[str]) -> str:
     raise Refusal(None, "Missing bearer or basic authentication in header", CLOSE_UNAUTHENTICATED)
 
 
-def choose_dialect(headers: Mapping[str, str], subprotocols: Iterable[str], *, beta: bool) -> Literal["ga", "beta"]:
-    """``beta`` says whether the beta dialect is spoken here. Raises Refusal."""
+def choose_dialect(
+    headers: Mapping[str, str], subprotocols: Iterable[str], api_version: str, *, beta: bool
+) -> Literal["ga", "beta"]:
+    """``api_version`` as Azure's clients name it; ``beta``: whether that dialect is spoken here. Raises Refusal."""
     asked = [token.strip() for token in headers.get("openai-beta", "").split(",")]
-    if BETA_HEADER not in asked and BETA_SUBPROTOCOL not in subprotocols:
+    if BETA_HEADER not in asked and BETA_SUBPROTOCOL not in subprotocols and not api_version.endswith("-preview"):
         return "ga"
     if not beta:
         raise Refusal(
@@ -129,12 +131,12 @@ def choose_dialect(headers: Mapping[str, str], subprotocols: Iterable[str], *, b
 def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str, *, beta: bool = True) -> Visit:
     """``headers`` with lower-case names; unknown query keys are ignored. Raises Refusal."""
     key = find_key(headers, subprotocols)
-    dialect = choose_dialect(headers, subprotocols, beta=beta)
     asked = {name: values[-1] for name, values in parse_qs(query).items()}
+    dialect = choose_dialect(headers, subprotocols, asked.get("api-version", ""), beta=beta)
     subprotocol = "realtime" if "realtime" in subprotocols else None
     if asked.get("intent") == "transcription":
         return Visit(key, "", asked.get("agent"), True, subprotocol, dialect)
-    model = asked.get("model", "")
+    model = asked.get("model") or asked.get("deployment", "")
     if not model and is_client_secret(key):
         return Visit(key, "", asked.get("agent"), False, subprotocol, dialect)
     if not model:

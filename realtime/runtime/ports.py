@@ -55,7 +55,7 @@ class Judging(Protocol):
     async def judge(self, pcm_24khz: Pcm) -> float:
         """``pcm_24khz``: the turn so far with the silence at its end; it must not be changed meanwhile.
 
-        0..1, 1 for certainly finished, 0.5 when it cannot be told (overload, a broken engine): then silence decides.
+        0..1, 1 for certainly finished, 0.0 when it cannot be told (overload, a broken engine): then silence decides.
         Never raises. Cancelling the task drops a judgement that has not begun.
         """
         ...

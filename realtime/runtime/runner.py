@@ -12,6 +12,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from realtime.archive import events as archive
@@ -30,6 +31,7 @@ CLOSE_OVERLOADED = 1008
 CLOSE_BROKEN = 1011
 CLOSE_GRACE_S = 1.0
 SLICE_S = 0.001
+LAST_WORDS_S = 12.0
 SORRY = "The server had an error while processing your request. Sorry about that!"
 LARGE_FRAME = 256 * 1024
 """Frames beyond this many characters are parsed in a thread: they would hold the loop for more than 2 ms."""
@@ -95,6 +97,7 @@ class Runner:
         self._closing: asyncio.Future[do.Close] = asyncio.get_running_loop().create_future()
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._hearing: dict[str, asyncio.Task[None]] = {}
         self._stream: ListeningStream | None = None
         self._timings = Timings(self.clock)
         self._seq = 0
@@ -133,10 +136,25 @@ class Runner:
         except* CallOver as over:
             self._reason = str(over.exceptions[0])
         finally:
-            if self._stream is not None:
-                self._stream.close()
-            self._archive(archive.CallEnded, reason=self._reason, duration_s=round(self.clock() - began, 3))
+            duration_s = round(self.clock() - began, 3)
+            self._over = True
+            self._close_listening()
+            try:
+                await self._hear_out()
+            finally:
+                self._archive(archive.CallEnded, reason=self._reason, duration_s=duration_s)
         return self._reason
+
+    async def _hear_out(self) -> None:
+        """What was said last is still written down: the recogniser may finish, and nobody waits for anything else."""
+        if self._reason != "broken":
+            self._do(self.session.hang_up())
+        try:
+            if self._hearing:
+                await asyncio.wait(self._hearing.values(), timeout=LAST_WORDS_S)
+        finally:
+            for task in list(self._hearing.values()):
+                task.cancel()
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
@@ -193,8 +211,9 @@ class Runner:
     # ---- inputs and effects ----
 
     def feed(self, entering: ev.Input) -> None:
-        """Never raises. Nothing enters a call that is over, or is being closed for what it cannot bear."""
-        if self._over or self._reason in ("overloaded", "broken"):
+        """Never raises. Only last words enter a call that is over, or is being closed for what it cannot bear."""
+        last_words = isinstance(entering, ev.TranscriptReady | ev.TranscriptFailed)
+        if self._reason == "broken" or ((self._over or self._reason == "overloaded") and not last_words):
             return
         try:
             self._do(self.session.receive(entering))
@@ -214,6 +233,8 @@ class Runner:
 
     def _do(self, effects: list[do.Effect]) -> None:
         for effect in effects:
+            if self._over and not isinstance(effect, do.Store | do.Forget | do.Transcribe | do.DropTranscription):
+                continue  # nobody is there to be told, or to be answered
             match effect:
                 case do.Send(event):
                     self._send(event)
@@ -224,14 +245,18 @@ class Runner:
                 case do.CloseListening():
                     self._close_listening()
                 case do.Transcribe(job_id):
-                    self._spawn(job_id, self._transcribe(effect))
+                    # Not a task of the group: it may outlast the connection, though not the call.
+                    task = asyncio.get_running_loop().create_task(self._transcribe(effect))
+                    self._hearing[job_id] = task
+                    task.add_done_callback(partial(self._heard, job_id))
                 case do.JudgeTurn(judgement_id):
                     self._spawn(judgement_id, self._judge(effect))
                 case do.CountTokens(tokens):
                     remaining, reset_s = self.budget.spend(tokens)
                     self.feed(ev.RateLimited(limit=self.budget.limit, remaining=remaining, reset_s=reset_s))
                 case do.DropTranscription(job_id):
-                    self._cancel(job_id)
+                    if job_id in self._hearing:
+                        self._hearing.pop(job_id).cancel()
                 case do.StartReply(response_id):
                     self._timings.reply_started(response_id)
                     self._spawn(response_id, self._reply(effect))
@@ -293,6 +318,9 @@ class Runner:
             self._stream = None
 
     # ---- work under way ----
+
+    def _heard(self, job_id: str, _: object) -> None:
+        self._hearing.pop(job_id, None)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         assert self._group is not None  # noqa: S101 - effects are done inside ``run``

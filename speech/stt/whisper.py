@@ -7,7 +7,7 @@ import numpy as np
 from faster_whisper import WhisperModel
 
 from speech import audio
-from speech.engines import STT_HZ, EngineError, Pcm, Transcript, Word
+from speech.engines import STT_HZ, EngineError, EngineRefused, Pcm, Transcript, Word
 
 # Whisper writes something for silence too. Below these it is taken to have heard nothing.
 SILENCE_RMS = 0.0005
@@ -44,7 +44,11 @@ class Whisper:
         # The first inference allocates; a caller shall not wait for it. Noise, so that it is not gated as silence.
         self.transcribe(audio.to_pcm(np.random.default_rng(0).normal(0, 0.1, STT_HZ).astype(np.float32)), language="en")
 
-    def transcribe(self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None) -> Transcript:
+    def transcribe(
+        self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None, translate: bool = False
+    ) -> Transcript:
+        if translate and not self._model.model.is_multilingual:
+            raise EngineRefused("this Whisper model knows English only: it cannot translate")
         samples = audio.to_float(pcm_16khz)
         audio_s = len(samples) / STT_HZ
         nothing = Transcript(text="", language=language or "en", audio_s=audio_s)
@@ -54,6 +58,7 @@ class Whisper:
             segments, facts = self._model.transcribe(
                 samples,
                 language=language if self._model.model.is_multilingual else "en",
+                task="translate" if translate else "transcribe",
                 initial_prompt=prompt[-PROMPT_CHARACTERS:] if prompt else None,
                 beam_size=1,
                 temperature=0.0,

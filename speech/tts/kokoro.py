@@ -18,13 +18,16 @@ from speech import audio
 from speech.engines import TTS_HZ, EngineError, EngineRefused, Pcm, Stop
 from speech.phrases import PhraseSplitter, speakable
 from speech.stop import StopSignal
+from speech.tempo import change_tempo
 from speech.tts.voices import VOICES, language_of, resolve_voice
 
 # Kokoro's silence is trimmed off; what punctuation calls for is put back behind each unit.
 SENTENCE_PAUSE_S = 0.22
 CLAUSE_PAUSE_S = 0.09
 UNIT_CHARACTERS = 240
-SLOWEST, FASTEST = 0.5, 2.0
+SLOWEST, FASTEST = 0.25, 4.0
+# Beyond these Kokoro's words blur: it speaks at the nearest, and the rest is done to the sound.
+NATIVE_SLOWEST, NATIVE_FASTEST = 0.5, 2.0
 
 
 class Kokoro:
@@ -66,10 +69,11 @@ class Kokoro:
         if not SLOWEST <= speed <= FASTEST:
             raise EngineRefused(f"speed must be between {SLOWEST} and {FASTEST}, not {speed}")
         stop = stop or StopSignal()
+        native = min(max(speed, NATIVE_SLOWEST), NATIVE_FASTEST)
         for unit in PhraseSplitter.whole(speakable(text), limit=UNIT_CHARACTERS):
             if stop.requested:
                 return
-            pcm = self._speak(unit, kokoro_voice, speed, stop)
+            pcm = change_tempo(self._speak(unit, kokoro_voice, native, stop), TTS_HZ, speed / native)
             if stop.requested:
                 return
             if len(pcm):

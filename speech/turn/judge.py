@@ -2,8 +2,8 @@
 
 A judgement is advice, and soon worth nothing: a caller who waits for the answer waits for that too. So there is no long
 queue. When ``waiting_max`` judgements wait already, the next is answered ``UNDECIDED`` at once, and so is one whose
-engine breaks: the call then goes by the length of the silence alone, as it would with no such engine. Both are counted,
-and nothing is ever raised, because a call must not end for want of advice.
+engine breaks: nobody is cut off for want of advice, and the length of the silence ends the turn, as it would with no
+such engine. Both are counted, and nothing is ever raised, because a call must not end for want of advice either.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from speech.engines import STT_HZ, TTS_HZ, TURN_WINDOW_S, EndOfTurn, Pcm
 
 log = logging.getLogger(__name__)
 
-UNDECIDED = 0.5
+# Low enough that no threshold takes it for the end of a turn.
+UNDECIDED = 0.0
 # At 30 ms each the last of them waits for about half a second: longer than that, silence itself answers the question.
 WAITING_MAX = 16
 WINDOW_SAMPLES = int(TURN_WINDOW_S * TTS_HZ)
@@ -47,7 +48,7 @@ class TurnJudge:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turn")
 
     async def judge(self, pcm_24khz: Pcm) -> float:
-        """The probability that the turn is over; ``UNDECIDED`` (0.5) when it cannot be told. Never raises.
+        """The probability that the turn is over; ``UNDECIDED`` (0.0) when it cannot be told. Never raises.
 
         ``pcm_24khz``: the turn so far, which must not be changed meanwhile; only its last ``TURN_WINDOW_S`` count.
         Cancelling the task drops a judgement that has not begun.

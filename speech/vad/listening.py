@@ -47,8 +47,8 @@ class ListeningFailed(SpeechFailed):
 
 
 class _Stream:
-    """One caller. The loop appends to ``waiting`` and counts ``pushed_samples``; ``rest`` and what follows belong to the
-    thread."""
+    """One caller. The loop appends to ``waiting`` and counts ``pushed_samples``; ``rest`` and what follows belong to
+    the thread."""
 
     def __init__(self, listening: "BatchedListening", scored: Scored, backlog_s: float) -> None:
         self.scored = scored

@@ -38,6 +38,7 @@ def fill(address: str, house: House) -> str:
 
 
 API = sorted(address for address in addresses() if address.startswith("api/") and address not in PUBLIC)
+OPENAI = sorted(address for address in addresses() if address.startswith("v1/"))
 ADMIN = sorted(address for address in addresses() if address.startswith("admin/"))
 
 
@@ -45,7 +46,8 @@ def test_the_walk_sees_the_product() -> None:
     assert "api/v1/agents/<slug:slug>/" in API
     assert "api/v1/conversations/<str:session_id>/" in API
     assert "admin/archive/conversation/<path:object_id>/change/" in ADMIN
-    others = set(addresses()) - set(API) - set(ADMIN)
+    assert "v1/models/<str:model>" in OPENAI
+    others = set(addresses()) - set(API) - set(ADMIN) - set(OPENAI)
     assert others == PUBLIC
 
 

@@ -90,9 +90,9 @@ GA: list[dict[str, Any]] = [
         "type": "session.update",
         "session": {
             "type": "realtime",
-            "tools": [],
+            "tools": [MCP],
             "truncation": "disabled",
-            "tool_choice": "auto",
+            "tool_choice": {"type": "mcp", "server_label": "docs"},
             "prompt": None,
             "audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "high"}}},
         },
@@ -261,7 +261,7 @@ class Chance:
             case 0:
                 del holder[last]
             case 1:
-                holder[last] = [holder[last]] * random.choice((1, 2, 200))
+                holder[last] = [holder[last]] * random.choice((1, 2, 200 if len(places) < 20 else 3))
             case 2:
                 holder[last] = {random.choice(self.names): holder[last]}
             case 3 if isinstance(holder, dict):

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.wire_beta import Beta
-from realtime.runtime.door import Refusal, read_visit
+from realtime.runtime.door import Admission, Refusal, Visit, read_visit
+from realtime.transports.websocket import VoiceConsumer, VoiceGateway
 from tests.protocol.call import SILENCE, SPEECH, TestCall, tone
 
 BEARER = {"authorization": "Bearer avb_live_0123456789abcdefghij"}
@@ -379,6 +380,13 @@ def test_the_header_or_the_subprotocol_choose_the_dialect(
     assert read_visit(BEARER | headers, subprotocols, "intent=transcription").dialect == dialect
 
 
+def test_azures_clients_name_a_deployment_and_a_version() -> None:
+    preview = "api-version=2024-10-01-preview&deployment=gpt-4o-realtime-preview"
+    visit = read_visit({"api-key": "KEY"}, [], preview)
+    assert (visit.key, visit.model, visit.dialect) == ("KEY", "gpt-4o-realtime-preview", "beta")
+    assert read_visit({"api-key": "KEY"}, [], "api-version=2025-08-28&deployment=gpt-realtime").dialect == "ga"
+
+
 def test_where_the_beta_is_off_its_clients_are_turned_away_for_good() -> None:
     with pytest.raises(Refusal) as refusal:
         read_visit(BEARER | {"openai-beta": "realtime=v1"}, [], "model=gpt-realtime", beta=False)
@@ -389,3 +397,29 @@ def test_where_the_beta_is_off_its_clients_are_turned_away_for_good() -> None:
         "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API."
     )
     assert read_visit(BEARER, [], "model=gpt-realtime", beta=False).dialect == "ga"
+
+
+async def test_who_is_turned_away_hears_why_and_the_socket_closes() -> None:
+    async def admit(visit: Visit) -> Admission:
+        raise AssertionError("nobody who is turned away is looked up")
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    ports: Any = None
+    scope = {
+        "type": "websocket",
+        "query_string": b"model=gpt-realtime",
+        "headers": [(b"Authorization", b"Bearer KEY"), (b"OpenAI-Beta", b"realtime=v1")],
+        "subprotocols": ["realtime"],
+    }
+    await VoiceConsumer(VoiceGateway(ports, admit, beta=False))(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+    assert sent[0]["subprotocol"] == "realtime"
+    assert msgspec.json.decode(sent[1]["text"])["error"]["code"] == "beta_api_shape_disabled"
+    assert (sent[2]["code"], sent[2]["reason"]) == (4000, "invalid_request_error.beta_api_shape_disabled")

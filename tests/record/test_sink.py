@@ -2,17 +2,29 @@
 
 import asyncio
 import itertools
+import os
 import stat
 import time
 from pathlib import Path
 
 import pytest
 import redis
+import redis.asyncio
+from prometheus_client import REGISTRY
 
 from agentvoicebox.stack.valkey import EmbeddedValkey
-from realtime.archive.events import TENANTS_KEY, CallEnded, ItemDeleted, ItemStored, decode_event, stream_key
+from realtime.archive import sink
+from realtime.archive.events import (
+    TENANTS_KEY,
+    CallEnded,
+    ItemDeleted,
+    ItemStored,
+    decode_event,
+    encode_event,
+    stream_key,
+)
 from realtime.archive.sink import RedisArchive
-from realtime.archive.spill import Spill
+from realtime.archive.spill import Entry, Spill
 
 
 def event(seq: int, item_id: str = "item") -> ItemDeleted:
@@ -171,6 +183,143 @@ async def test_a_disk_that_refuses_keeps_events_in_memory(
         valkey_server.start()
     await until(lambda: sorted(streamed(valkey_url)) == list(range(100)))
     await archive.stop()
+
+
+async def test_while_redis_is_away_memory_is_bounded_in_bytes_too(
+    valkey_server: EmbeddedValkey, valkey_url: str, asked: Asked, tmp_path: Path
+) -> None:
+    archive = RedisArchive(valkey_url, asked, tmp_path / "spill", memory_events=1_000, memory_bytes=100_000)
+    valkey_server.stop()
+    try:
+        await archive.start()
+        for seq in range(9):
+            archive.put("alpha", event(seq, "x" * 10_000))
+        await asyncio.sleep(0.4)
+        assert not (tmp_path / "spill").exists()
+        for seq in range(9, 40):
+            archive.put("alpha", event(seq, "x" * 10_000))
+        await until(lambda: (tmp_path / "spill").exists())
+        await until(lambda: 0 < REGISTRY.get_sample_value("agentvoicebox_archive_waiting_bytes") <= 100_000)
+    finally:
+        valkey_server.start()
+    await until(lambda: sorted(streamed(valkey_url)) == list(range(40)))
+    await archive.stop()
+    assert left_on_disk(tmp_path / "spill") == []
+
+
+async def test_large_events_go_in_several_pipelines(
+    valkey_url: str, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "PIPELINE_BYTES", 25_000)
+    pipelines: list[int] = []
+    real = RedisArchive._send
+
+    async def send(self: RedisArchive, entries: list[Entry]) -> bool:
+        pipelines.append(sum(len(encoded) for _, encoded in entries))
+        return await real(self, entries)
+
+    monkeypatch.setattr(RedisArchive, "_send", send)
+    archive = RedisArchive(valkey_url, asked, tmp_path)
+    for seq, size in enumerate([10_000, 10_000, 10_000, 40_000, 10_000]):
+        archive.put("alpha", event(seq, "x" * size))
+    await archive.start()
+    await until(lambda: streamed(valkey_url) == [0, 1, 2, 3, 4])
+    await archive.stop()
+    assert [round(size, -4) for size in pipelines[:4]] == [20_000, 10_000, 40_000, 10_000]
+
+
+async def test_a_sent_file_that_cannot_be_removed_stops_nothing_and_is_sent_once(
+    valkey_url: str, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spill = Spill(tmp_path)
+    for seq in (1, 2):
+        spill.write([("alpha", encode_event(event(seq)))])
+
+    def refuse(self: Spill, file: Path) -> None:
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr(Spill, "remove", refuse)
+    archive = RedisArchive(valkey_url, asked, tmp_path)
+    await archive.start()
+    await until(lambda: streamed(valkey_url) == [1, 2])
+    archive.put("alpha", event(3))
+    await until(lambda: streamed(valkey_url) == [1, 2, 3])
+    archive.put("alpha", event(4))
+    await archive.stop()
+    assert streamed(valkey_url) == [1, 2, 3, 4]
+    assert "cannot be removed" in caplog.text
+
+
+async def test_whatever_breaks_a_round_the_next_one_sends(
+    valkey_url: str, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said, real = "the words of the caller", Spill.files
+    faults = iter([OSError(5, said), RuntimeError(said)])
+
+    def files(self: Spill) -> list[Path]:
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return real(self)
+
+    Spill(tmp_path).write([("alpha", encode_event(event(1)))])
+    monkeypatch.setattr(Spill, "files", files)
+    before = REGISTRY.get_sample_value("agentvoicebox_archive_faults_total", {"work": "send"}) or 0
+    archive = RedisArchive(valkey_url, asked, tmp_path)
+    await archive.start()
+    archive.put("alpha", event(2))
+    await until(lambda: sorted(streamed(valkey_url)) == [1, 2])
+    await archive.stop()
+    assert REGISTRY.get_sample_value("agentvoicebox_archive_faults_total", {"work": "send"}) == before + 2
+    assert "RuntimeError" in caplog.text
+    assert said not in caplog.text
+
+
+async def test_stopping_sends_the_rest_even_when_its_tasks_have_ended(
+    valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    async def end(self: RedisArchive) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(RedisArchive, "_run", end)
+    archive = RedisArchive(valkey_url, asked.append, tmp_path)
+    await archive.start()
+    archive.put("alpha", event(1))
+    await asyncio.sleep(0.05)
+    await archive.stop()
+    assert streamed(valkey_url) == [1]
+    assert asked == ["alpha"]
+    assert "a task of the archive had ended: RuntimeError" in caplog.text
+
+
+async def test_a_client_that_breaks_sends_events_to_disk(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: redis.asyncio.Redis, **options: bool) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(redis.asyncio.Redis, "pipeline", refuse)
+    archive = RedisArchive("redis://127.0.0.1:1/0", asked, tmp_path, memory_events=10)
+    await archive.start()
+    for seq in range(30):
+        archive.put("alpha", event(seq))
+    await until(lambda: left_on_disk(tmp_path) != [])
+    await archive.stop()
+    spill = Spill(tmp_path)
+    assert sorted(decode_event(encoded).seq for file in spill.files() for _, encoded in spill.read(file)) == list(
+        range(30)
+    )
+
+
+def test_a_disk_that_is_full_is_not_filled_with_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space"):
+        Spill(tmp_path).write([("alpha", b"{}")])
+    assert left_on_disk(tmp_path) == []
 
 
 def test_an_unfinished_spill_file_is_not_read(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from realtime.runtime.door import Refusal, id_source, read_visit
+from agents.spec import AgentSpec, Caller
+from realtime.runtime.door import Admission, Refusal, Visit, admit_with_secret, id_source, read_visit
+from realtime.runtime.secrets import ClientSecret
 
 BEARER = {"authorization": "Bearer avb_live_0123456789abcdefghij"}
 
@@ -63,3 +65,50 @@ def test_ids_are_unique_and_have_the_documented_length() -> None:
     ids = [new_id("item") for _ in range(10_000)]
     assert len(set(ids)) == len(ids)
     assert {len(name) for name in ids} == {len("item_") + 21}
+
+
+EPHEMERAL = {"authorization": "Bearer ek_0123456789abcdefghijklmnopqrstuv"}
+CALLER = Caller("acme", "key_1", AgentSpec(slug="front", name="Front", instructions="Be brief."))
+
+
+def secret(**session: object) -> ClientSecret:
+    return ClientSecret(tenant="acme", key_id="key_1", agent="front", session=session, expires_at=1)
+
+
+@pytest.mark.parametrize(("query", "model", "agent"), [("", "", None), ("model=gpt-realtime", "gpt-realtime", None)])
+def test_a_client_secret_needs_no_model(query: str, model: str, agent: str | None) -> None:
+    visit = read_visit(EPHEMERAL, [], query)
+    assert (visit.model, visit.agent) == (model, agent)
+
+
+def test_the_secrets_session_is_there_from_the_start() -> None:
+    session = {"type": "realtime", "model": "agent:front", "audio": {"output": {"voice": "cedar"}}}
+    admission = admit_with_secret(Visit("ek_", "", None, False, None), secret(**session), CALLER)
+    wire = admission.config("sess_1", 9).wire
+    assert (wire["model"], wire["audio"]["output"]["voice"]) == ("agent:front", "cedar")
+    assert (wire["instructions"], wire["expires_at"]) == ("Be brief.", 9)
+
+
+def test_the_secret_says_what_kind_of_session_it_opens() -> None:
+    admission = admit_with_secret(Visit("ek_", "gpt-realtime", None, False, None), secret(type="transcription"), CALLER)
+    assert admission.transcription
+    assert admission.config("sess_1", 9).wire["object"] == "realtime.transcription_session"
+
+
+@pytest.mark.parametrize("agent", [None, "front"])
+def test_a_secret_opens_its_own_agent(agent: str | None) -> None:
+    assert admit_with_secret(Visit("ek_", "m", agent, False, None), secret(type="realtime"), CALLER).caller == CALLER
+
+
+def test_a_secret_opens_no_other_agent() -> None:
+    with pytest.raises(Refusal) as refusal:
+        admit_with_secret(Visit("ek_", "agent:back", "back", False, None), secret(type="realtime"), CALLER)
+    assert refusal.value.close_reason == "invalid_request_error.invalid_model"
+
+
+def test_a_session_that_no_longer_fits_is_refused_with_its_reason() -> None:
+    broken = Admission(CALLER, "m", False, {"type": "realtime", "audio": {"output": {"voice": "gone"}}})
+    with pytest.raises(Refusal) as refusal:
+        broken.config("sess_1", 9)
+    assert refusal.value.close_code == 4000
+    assert "'gone'" in refusal.value.message

@@ -195,3 +195,32 @@ async def test_answers_that_are_cancelled_at_once_leave_nothing_behind() -> None
         await table.until(lambda: table.wire.types.count("response.done") == 20)
         assert table.runner._timings._responses == {}
         assert table.runner._tasks == {}
+
+
+async def test_hanging_up_keeps_the_last_words_of_both_sides() -> None:
+    speech = Speech("Cancel my order.")
+    async with Table(Model("Well, let me see. ", *["and this, and that. "] * 1000), speech) as table:
+        table.send("response.create")
+        await table.until("response.output_audio.delta")
+        speech.gate.clear()
+        table.speak(640)
+        await table.until("input_audio_buffer.speech_started")
+        table.wire.incoming.put_nowait(None)
+        await asyncio.sleep(0.05)
+        assert not table.running.done()
+        speech.gate.set()
+        assert await asyncio.wait_for(table.running, 5) == "client_closed"
+    stored = {e.item["role"]: e.item for _, e in table.archive.events if isinstance(e, archive.ItemStored)}
+    assert stored["user"]["content"][0]["transcript"] == "Cancel my order."
+    assert stored["assistant"]["status"] == "incomplete"
+    assert stored["assistant"]["content"][0]["transcript"].startswith("Well, let me see.")
+    assert isinstance(table.archive.events[-1][1], archive.CallEnded)
+
+
+async def test_hanging_up_in_the_middle_of_an_answer_keeps_what_was_said_of_it() -> None:
+    async with Table(Model("Well, let me see. ", *["and this, and that. "] * 1000)) as table:
+        table.send("response.create")
+        await table.until("response.output_audio.delta")
+        await table.hang_up()
+    items = [e.item for _, e in table.archive.events if isinstance(e, archive.ItemStored)]
+    assert items[-1]["content"][0]["transcript"].startswith("Well, let me see.")

@@ -100,6 +100,20 @@ def test_wrong_requests_are_refused_by_name(kokoro: Kokoro) -> None:
         list(kokoro.synthesise("hi", voice="alloy", speed=9.0))
 
 
+@pytest.mark.parametrize("speed", [0.25, 4.0])
+def test_speeds_beyond_kokoros_own_are_met(kokoro: Kokoro, speed: float) -> None:
+    plain, changed = (
+        sum(map(len, kokoro.synthesise("The weather is nice today", voice="nova", speed=asked)))
+        for asked in (max(0.5, min(speed, 2.0)), speed)
+    )
+    assert changed / plain == pytest.approx(max(0.5, min(speed, 2.0)) / speed, rel=0.05)
+
+
+def test_a_model_of_english_alone_does_not_translate(whisper: Whisper) -> None:
+    with pytest.raises(EngineRefused, match="English only"):
+        whisper.transcribe(load_clips()[0].pcm_16khz, translate=True)
+
+
 def test_every_voice_of_the_table_is_in_the_file() -> None:
     assert set(np.load(models.path("kokoro-voices"))) == KOKORO_VOICES
     assert set(OPENAI_VOICES.values()) <= KOKORO_VOICES

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from realtime.protocol.config import EAGERNESS
 from speech.audio import resample
 from speech.engines import STT_HZ, TTS_HZ, Pcm
 from speech.scripted import ScriptedEndOfTurn, spoken_as, trailing_off
@@ -98,6 +99,10 @@ async def test_too_many_waiting_are_answered_undecided_at_once() -> None:
     assert await asyncio.gather(*patient) == [0.8] * 4
     assert await judge.judge(np.zeros(2400, np.int16)) == 0.8
     judge.stop()
+
+
+def test_undecided_ends_no_turn_at_any_eagerness() -> None:
+    assert all(complete > UNDECIDED for _, complete in EAGERNESS.values())
 
 
 async def test_a_cancelled_judgement_that_waits_is_never_made() -> None:

@@ -1,6 +1,5 @@
 """Products to call. All system tests run in one process, one product at a time: they share two cores."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import pytest
 from agentvoicebox.stack.postgres import EmbeddedPostgres
 from speech import models
 from speech.stt.whisper import Whisper
-from tests.system.product import Product, scripted_llm
+from tests.llm.server import ChatServer
+from tests.system.product import Product, scripted_llm, words
 
 LONG_ANSWER = (
     "The library is open from Monday to Friday. You can borrow books for three weeks at a time. "
@@ -26,40 +26,55 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def make_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state directory that PostgreSQL's own account can reach."""
     directory = tmp_path_factory.mktemp("product")
     for parent in (directory, *directory.parents[:2]):
         parent.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+    return directory
 
 
-@pytest.fixture(scope="module")
-def product(state: Path) -> Iterator[Product]:
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """Real in every part, with the embedded language model."""
-    product = Product(state, {})
+    product = Product(make_state(tmp_path_factory), {})
     product.up()
     yield product
     product.down()
 
 
-@pytest.fixture(scope="module")
-def database(state: Path) -> Iterator[EmbeddedPostgres]:
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL beside the product, so that a test may stop it."""
-    server = EmbeddedPostgres(state / "outside", fsync=False)
+    server = EmbeddedPostgres(make_state(tmp_path_factory) / "postgres", fsync=False)
     with server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def breakable(state: Path, database: EmbeddedPostgres) -> Iterator[Product]:
-    """Real speech, queues and database; a scripted language model, so that the answer's words are known."""
-    with scripted_llm(LONG_ANSWER) as url:
-        product = Product(state, {"OPENAI_BASE_URL": url, "AVB_LLM_MODEL": "scripted", "DATABASE_URL": database.url})
+@pytest.fixture(scope="session")
+def scripted(
+    tmp_path_factory: pytest.TempPathFactory, database: EmbeddedPostgres
+) -> Iterator[tuple[Product, ChatServer]]:
+    with scripted_llm() as llm:
+        environment = {"OPENAI_BASE_URL": llm.url, "AVB_LLM_MODEL": "scripted", "DATABASE_URL": database.url}
+        product = Product(make_state(tmp_path_factory), environment)
         product.up()
-        yield product
+        yield product, llm
         product.down()
+
+
+@pytest.fixture
+def llm(scripted: tuple[Product, ChatServer]) -> ChatServer:
+    """The language model of ``breakable``; it gives LONG_ANSWER unless told otherwise."""
+    scripted[1].say(*words(LONG_ANSWER), usage={"prompt_tokens": 1, "completion_tokens": 9})
+    return scripted[1]
+
+
+@pytest.fixture
+def breakable(scripted: tuple[Product, ChatServer], llm: ChatServer) -> Product:
+    """Real speech, queues and database; a scripted language model, so that the answer's words are known."""
+    scripted[0].wait_ready()
+    return scripted[0]
 
 
 @pytest.fixture(scope="session")

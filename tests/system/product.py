@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,22 +94,30 @@ class Product:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def wait_ready(self) -> None:
+        """Until all of it takes calls again; 30 s at most."""
+        for _ in range(300):
+            try:
+                if json.loads(self.get("/ready"))["status"] == "ok":
+                    return
+            except OSError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(self.avb("status").stdout)
+
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in sorted((self.state / "logs").glob("*.log")))
 
 
 @contextmanager
-def scripted_llm(text: str) -> Any:
-    """A chat completions server in a thread that always answers ``text``, some words at a time. Yields its URL."""
+def scripted_llm() -> Iterator[ChatServer]:
+    """A chat completions server in a thread; tell it what to ``say``."""
     ready, over = threading.Event(), threading.Event()
-    urls: list[str] = []
+    servers: list[ChatServer] = []
 
     async def serve() -> None:
         async with ChatServer() as server:
-            words = text.split(" ")
-            pieces = [{"content": word + ("" if n == len(words) - 1 else " ")} for n, word in enumerate(words)]
-            server.say(*pieces, usage={"prompt_tokens": 1, "completion_tokens": len(words)})
-            urls.append(server.url)
+            servers.append(server)
             ready.set()
             await asyncio.to_thread(over.wait)
 
@@ -117,16 +125,13 @@ def scripted_llm(text: str) -> Any:
     thread.start()
     assert ready.wait(5)
     try:
-        yield urls[0]
+        yield servers[0]
     finally:
         over.set()
         thread.join(5)
 
 
-def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
+def words(text: str) -> list[dict[str, Any]]:
+    """The text as a model's deltas, a word each."""
+    pieces = text.split(" ")
+    return [{"content": piece + ("" if n == len(pieces) - 1 else " ")} for n, piece in enumerate(pieces)]

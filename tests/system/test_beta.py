@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import websockets
-from openai import AsyncOpenAI
+from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from speech.engines import TTS_HZ
 from tests.system.product import Product
@@ -126,6 +126,21 @@ async def test_the_stock_sdk_hands_in_and_takes_back_items(product: Product) -> 
     assert [event.item.type for event in events[3:6]] == ["message", "function_call", "function_call_output"]
     assert events[6].item.content[0].text == "Hello."
     assert (events[-1].error.code, events[-1].error.event_id) == ("item_delete_invalid_item_id", "again")
+
+
+async def test_the_stock_sdk_for_azure_previews_reads_what_it_typed(product: Product) -> None:
+    client = AsyncAzureOpenAI(
+        api_key=product.demo["api_key"],
+        api_version="2024-10-01-preview",
+        azure_endpoint=product.demo["base_url"],
+        websocket_base_url=product.demo["realtime_url"].replace("/v1/realtime", "/openai"),
+    )
+    async with client.beta.realtime.connect(model="gpt-4o-realtime-preview") as connection:
+        await connection.session.update(session={"modalities": ["text"], "turn_detection": None})
+        await connection.response.create(response={"instructions": "Say hello."})
+        events = await until(connection, "response.done")
+    assert events[-1].response.status == "completed"
+    assert "".join(event.delta for event in events if event.type == "response.text.delta").strip()
 
 
 async def test_browsers_ask_for_it_by_subprotocol_and_for_transcription_by_intent(product: Product) -> None:

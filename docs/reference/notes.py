@@ -1,0 +1,159 @@
+"""What the tables cannot say of themselves: a line for each event and error, and for fields that need one."""
+
+CLIENT_EVENTS = {
+    "session.update": "`session.updated` with the whole effective session. Absent keeps, null clears, arrays replace; "
+    "a refused update changes nothing",
+    "input_audio_buffer.append": "nothing; with turn detection, `input_audio_buffer.speech_started` and what follows "
+    "once somebody speaks",
+    "input_audio_buffer.commit": "`input_audio_buffer.committed`, `conversation.item.added`, `conversation.item.done`; "
+    "never a response",
+    "input_audio_buffer.clear": "`input_audio_buffer.cleared`",
+    "output_audio_buffer.clear": "an error: over a WebSocket there is no output buffer to clear",
+    "conversation.item.create": "`conversation.item.added`, `conversation.item.done`. `previous_item_id`: absent "
+    "appends, `root` puts first",
+    "conversation.item.truncate": "`conversation.item.truncated`; the transcript keeps the words heard until "
+    "`audio_end_ms`",
+    "conversation.item.delete": "`conversation.item.deleted`",
+    "conversation.item.retrieve": "`conversation.item.retrieved`, with the audio of spoken parts",
+    "response.create": "`response.created` and the response's events, `response.done` last, then `rate_limits.updated`",
+    "response.cancel": "the end of the response, with status `cancelled`",
+}
+
+SERVER_EVENTS = {
+    "error": "an event was refused; `event_id` is the client's, null when it had none. The session goes on",
+    "session.created": "first of all",
+    "session.updated": "after `session.update`",
+    "input_audio_buffer.speech_started": "somebody speaks; `audio_start_ms` counts from the session's first sample and "
+    "includes the prefix padding",
+    "input_audio_buffer.speech_stopped": "the turn is over",
+    "input_audio_buffer.committed": "the turn, or what was committed, becomes the item `item_id`",
+    "input_audio_buffer.cleared": "after `input_audio_buffer.clear`",
+    "input_audio_buffer.timeout_triggered": "the caller said nothing for `idle_timeout_ms` after the answer had been "
+    "played; an empty item and a response follow",
+    "rate_limits.updated": "after `response.done`: what is left of the key's tokens per minute",
+    "conversation.item.added": "an item has its place; an assistant's is still empty",
+    "conversation.item.done": "the item is complete",
+    "conversation.item.retrieved": "after `conversation.item.retrieve`",
+    "conversation.item.deleted": "after `conversation.item.delete`",
+    "conversation.item.truncated": "after `conversation.item.truncate`",
+    "conversation.item.input_audio_transcription.delta": "words of the caller, where the session asks for them",
+    "conversation.item.input_audio_transcription.completed": "all words of the item, and the seconds they took",
+    "conversation.item.input_audio_transcription.segment": "with `gpt-4o-transcribe-diarize`: the turn, and who spoke",
+    "conversation.item.input_audio_transcription.failed": "the words are lost; the item stays, and is answered",
+    "response.created": "a response begins: asked for, or after a turn",
+    "response.done": "it has ended: `completed`, `cancelled`, `incomplete` or `failed`. Every response says so once",
+    "response.output_item.added": "a message or a function call begins",
+    "response.output_item.done": "it is complete",
+    "response.content_part.added": "the message's part begins, of type `text` or `audio`",
+    "response.content_part.done": "the part is complete; no sound in it",
+    "response.output_text.delta": "words of a written answer",
+    "response.output_text.done": "all of them",
+    "response.output_audio_transcript.delta": "words of a spoken answer, just before their sound",
+    "response.output_audio_transcript.done": "all of them",
+    "response.output_audio.delta": "sound in the session's output format, base64, at most 200 ms",
+    "response.output_audio.done": "the sound is complete",
+    "response.function_call_arguments.delta": "a piece of the arguments, which are JSON in a string",
+    "response.function_call_arguments.done": "all of them, with `name` and `call_id`",
+}
+
+_MEDIA = "belongs to media tracks (WebRTC, SIP)"
+_MCP = "tools of type `mcp` are taken in and not called yet"
+NEVER_SAID = {
+    "conversation.created": "beta dialect only",
+    "conversation.item.created": "beta dialect only",
+    "output_audio_buffer.started": _MEDIA,
+    "output_audio_buffer.stopped": _MEDIA,
+    "output_audio_buffer.cleared": _MEDIA,
+    "input_audio_buffer.dtmf_event_received": "belongs to SIP",
+    "mcp_list_tools.in_progress": _MCP,
+    "mcp_list_tools.completed": _MCP,
+    "mcp_list_tools.failed": _MCP,
+    "response.mcp_call_arguments.delta": _MCP,
+    "response.mcp_call_arguments.done": _MCP,
+    "response.mcp_call.in_progress": _MCP,
+    "response.mcp_call.completed": _MCP,
+    "response.mcp_call.failed": _MCP,
+}
+
+WITHOUT_EFFECT = "taken and shown; no effect"
+FIELDS = {
+    "session.model": "fixed when the session opens; another one is ignored",
+    "session.output_modalities": "exactly one: speech with its transcript, or text",
+    "session.parallel_tool_calls": WITHOUT_EFFECT,
+    "session.reasoning.effort": WITHOUT_EFFECT,
+    "session.tracing": WITHOUT_EFFECT,
+    "session.prompt": WITHOUT_EFFECT,
+    "session.include": "adds `logprobs` to the transcripts: one entry a word",
+    "session.truncation": "what happens when the conversation outgrows the model: `auto` drops the oldest items, "
+    "`disabled` fails the response",
+    "session.audio.output.voice": "OpenAI's names, and Kokoro's 54; fixed once the assistant has spoken",
+    "session.audio.input.noise_reduction": WITHOUT_EFFECT,
+    "session.audio.input.transcription": "asks for transcription events. Every model name is taken; the configured "
+    "recogniser does the work",
+    "response.conversation": "`none`: beside the conversation, any number at the same time within `AVB_CALL_RESPONSES`",
+    "response.input": "replaces the conversation as context; `[]` is no context",
+    "response.metadata": "repeated in `response.created` and `response.done`",
+    "response.parallel_tool_calls": "taken; no effect",
+    "response.reasoning.effort": "taken; no effect",
+    "response.prompt": "taken; no effect",
+    "transcription.delay": "taken and not shown; no effect",
+    "transcription.languages": WITHOUT_EFFECT,
+    "transcription.keywords": WITHOUT_EFFECT,
+    "transcription.prompt": "words that the recogniser may expect",
+    "turn_detection.threshold": "how loud speech must be, 0 to 1, to count",
+    "turn_detection.eagerness": "waits at most 8 s (`low`), 4 s (`medium`, `auto`) or 2 s (`high`) for a caller "
+    "who may not have finished",
+    "turn_detection.idle_timeout_ms": "ask a silent caller again",
+    "turn_detection.interrupt_response": "whether speech ends the answer under way",
+    "turn_detection.create_response": "whether a turn is answered",
+    "beta.session.temperature": "shown again, 0.8 at first; no effect: the agent's own counts",
+    "beta.session.client_secret": "taken, not shown",
+    "beta.session.turn_detection": "`none` is the reference client's null",
+    "beta.response.temperature": "shown again; no effect",
+    "beta.response.max_output_tokens": "the same as `max_response_output_tokens`",
+    "tool.parameters": "a JSON schema, opaque to the server",
+    "item.status": "taken; a client's item is always `completed`",
+}
+
+ERRORS = {
+    "invalid_json": "the frame is not JSON",
+    "invalid_event": "the frame is binary",
+    "invalid_type": "a field has another JSON type; null for a boolean counts",
+    "invalid_value": "a field has none of its values; the message lists them. Also an unknown event type",
+    "unknown_parameter": "a field that the event does not have, at any depth",
+    "missing_required_parameter": "a field that it must have",
+    "string_above_max_length": "ids beyond 32 characters, `event_id` beyond 512, tool descriptions beyond 1,024, audio "
+    "beyond 15 MiB",
+    "array_above_max_length": "more than 128 tools",
+    "array_below_min_length": "no content, no languages, no keywords",
+    "object_above_max_properties": "more than 16 pairs of metadata",
+    "integer_below_min_value": "a whole number too small, such as a rate under 24,000",
+    "integer_above_max_value": "a whole number too large",
+    "decimal_below_min_value": "a number too small",
+    "decimal_above_max_value": "a number too large",
+    "cannot_update_voice": "the assistant has spoken; the voice stays",
+    "session_too_large": "a session beyond `AVB_CALL_SESSION_BYTES`",
+    "input_audio_buffer_commit_empty": "less than 100 ms since the last commit or clear",
+    "input_audio_buffer_full": "more audio than `AVB_CALL_INPUT_AUDIO_S` waits for its commit",
+    "conversation_already_has_active_response": "`response.create` while one is active",
+    "conversation_too_long": "more items than `AVB_CALL_ITEMS`, or more text and images than `AVB_CALL_CONTENT_BYTES`",
+    "too_many_responses": "more out-of-band responses than `AVB_CALL_RESPONSES`",
+    "too_many_transcriptions": "more audio items under recognition than `AVB_CALL_TRANSCRIPTIONS`",
+    "response_cancel_not_active": "there is nothing to cancel",
+    "item_create_invalid_previous_item_id": "`previous_item_id` names no item",
+    "item_create_duplicate_item_id": "the id is taken",
+    "item_retrieve_invalid_item_id": "no such item",
+    "item_delete_invalid_item_id": "no such item",
+    "item_truncate_invalid_item_id": "no such item",
+    "item_reference_invalid_item_id": "`response.input` names no item",
+    "unsupported_content_type": "truncation of what is no spoken answer",
+    "invalid_tool_call_id": "`call_id` of an output that no function call has",
+    "invalid_approval_request_id": "an approval that nobody asked for",
+}
+REFUSALS = {
+    "invalid_api_key": ("3000", "the key is wrong, revoked or of another kind"),
+    "missing_model": ("4000", "neither `model` nor `intent=transcription`"),
+    "invalid_model": ("4000", "no such model and no such agent"),
+    "beta_api_shape_disabled": ("4000", "the beta dialect, where `AVB_REALTIME_BETA` is `false`"),
+    "service_unavailable": ("1013", "the server cannot take calls at the moment; come again"),
+}

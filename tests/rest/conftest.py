@@ -1,0 +1,110 @@
+"""The endpoints as a client sees them: the real HTTP layer, two real tenants, speech that is scripted."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import httpx2
+import numpy as np
+import pytest
+from django.core.asgi import get_asgi_application
+from openai import AsyncOpenAI
+
+from realtime.rest.limits import BodyLimit
+from realtime.rest.ports import RestPorts, install
+from realtime.runtime.secrets import ClientSecrets
+from speech.engines import TTS_HZ, Pcm, SpeechFailed, SpokenChunk, Transcript, Word
+from speech.jobs import WorkerState
+from tests.record.world import World, _committed_world, world
+
+__all__ = ["_committed_world", "world"]
+
+
+@dataclass
+class Speech:
+    """Speaks 100 ms a character and hears ``said`` in the pieces it is given, one after another."""
+
+    said: list[str] = field(default_factory=lambda: ["Hello there. How are you?"])
+    fails: str = ""
+    fails_from: int = 0
+    model: str = "whisper-tiny.en"
+    spoken: list[tuple[str, str, str, float]] = field(default_factory=list)
+    heard: list[dict[str, object]] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def synthesise(
+        self, text: str, *, tenant: str, session_id: str, voice: str, speed: float
+    ) -> AsyncGenerator[SpokenChunk, None]:
+        self.spoken.append((tenant, text.strip(), voice, speed))
+        if self.fails and len(self.spoken) > self.fails_from:
+            raise SpeechFailed(self.fails, "no engine")
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            for _ in text:
+                await asyncio.sleep(0)
+                yield SpokenChunk(np.full(TTS_HZ // 10, 1000, np.int16), "scripted")
+        finally:
+            self.at_once -= 1
+
+    async def transcribe(self, pcm: Pcm, **job: object) -> Transcript:
+        self.heard.append({"samples": len(pcm), **job})
+        if self.fails and len(self.heard) > self.fails_from:
+            raise SpeechFailed(self.fails, "no engine")
+        text = self.said[min(len(self.heard), len(self.said)) - 1]
+        words = tuple(Word(word, n * 0.5, n * 0.5 + 0.4, 0.5) for n, word in enumerate(text.split()))
+        await asyncio.sleep(0)
+        return Transcript(text, "en", len(pcm) / 16_000, words)
+
+    async def live_workers(self, queue: str) -> list[WorkerState]:
+        state = WorkerState(
+            worker="w", pid=1, engine="faster-whisper", model=self.model, device="cpu", busy=0, concurrency=1
+        )
+        return [state] if queue == "stt" else []
+
+
+@pytest.fixture
+def speech() -> Speech:
+    return Speech()
+
+
+@pytest.fixture
+async def secrets(valkey_url: str) -> AsyncIterator[ClientSecrets]:
+    secrets = ClientSecrets(valkey_url, timeout_s=1.0)
+    yield secrets
+    await secrets.stop()
+
+
+Connect = Callable[[str | None], httpx2.AsyncClient]
+
+
+@pytest.fixture
+async def connect(speech: Speech, secrets: ClientSecrets, world: World) -> AsyncIterator[Connect]:
+    """``connect(key)`` gives an HTTP client that comes with this key, or without one."""
+    install(RestPorts(speech, speech, secrets))
+    transport = httpx2.ASGITransport(app=BodyLimit(get_asgi_application()))
+    clients: list[httpx2.AsyncClient] = []
+
+    def connect(key: str | None) -> httpx2.AsyncClient:
+        headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
+        clients.append(httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def http(connect: Connect, world: World) -> httpx2.AsyncClient:
+    """As the first tenant."""
+    return connect(world.alpha.key)
+
+
+@pytest.fixture
+def sdk(connect: Connect, world: World) -> AsyncOpenAI:
+    """The stock SDK, as the first tenant."""
+    return AsyncOpenAI(
+        api_key=world.alpha.key, base_url="http://localhost/v1", http_client=connect(None), max_retries=0
+    )
