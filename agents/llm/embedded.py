@@ -12,7 +12,7 @@ import sys
 import threading
 
 CONTEXT_TOKENS = 4096
-ANSWER_TOKENS = 160
+ANSWER_TOKENS = 120
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     params.n_predict = ANSWER_TOKENS
     params.sampling.dry_multiplier = 0.8
     params.sampling.dry_allowed_length = 3
+    params.antiprompt = ["\n"]  # spoken answers have one paragraph
     server = xllamacpp.Server(params)
     print(f"embedded language model listens at {server.listening_address}", flush=True)
     stop = threading.Event()

@@ -35,7 +35,8 @@ WORKERS = {"stt": "celery_workers.stt", "tts": "celery_workers.tts", "default": 
 SERVERS_STOP_STAGE = 3
 EMBEDDED_NOTE = """
   No language model is configured, so the embedded {name} answers. It is very small: fast, but often wrong.
-  For real work set OPENAI_API_KEY, or OPENAI_BASE_URL and AVB_LLM_MODEL, or run an Ollama on this machine.
+  For real work set OPENAI_API_KEY, or OPENAI_BASE_URL and AVB_LLM_MODEL, or run an Ollama on this machine. A larger
+  embedded one (491 MB), slower and more sensible: AVB_LLM_EMBEDDED_MODEL=qwen2.5-coder-0.5b ./avb up
 """
 
 UNSERVED_NOTE = """

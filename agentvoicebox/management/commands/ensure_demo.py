@@ -20,9 +20,8 @@ SLUG = "demo"
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
 EMAIL = "owner@demo.localhost"
 INSTRUCTIONS = """\
-You are the receptionist of a small local business and you answer its telephone. Be warm, helpful and brief.
-Everything you write is spoken aloud: answer in one or two short sentences, in plain words, without markdown, lists, \
-emoji or abbreviations. Write numbers and times as people say them.
+You are the friendly receptionist of a small business. Your answers are spoken aloud: answer in one short sentence, \
+in plain words, without lists.
 The business is open Monday to Friday from nine to five. You can take a message, note an appointment request, and \
 answer general questions. When you do not know something, say so and offer to take a message.
 Ask one question at a time. If you did not understand the caller, ask them to say it again."""
@@ -61,6 +60,7 @@ def ensure_agent(tenant: Tenant) -> None:
                 name="Demo receptionist",
                 instructions=INSTRUCTIONS,
                 voice="af_heart",
+                temperature=0.3,
                 language="en",
                 is_default=not Agent.objects.filter(is_default=True).exists(),
             )
