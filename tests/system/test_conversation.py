@@ -11,24 +11,33 @@ from openai import AsyncOpenAI
 
 from speech.engines import TTS_HZ
 from speech.stt.whisper import Whisper
-from tests.system.product import Product
+from tests.llm.server import ChatServer
+from tests.speech.clips import plain_words
+from tests.system.product import Product, words
 from tests.system.words import CLIPS, TEXTS, clip_24khz, hear, word_error_rate
 
 CLIP_FILES = ["librivox-0930.wav", "cards-005.wav"]
 
 
-@pytest.mark.parametrize("audio_format", ["audio/pcm", "audio/pcmu"])
-async def test_two_spoken_turns_are_understood_answered_and_kept(
-    product: Product, whisper: Whisper, audio_format: str
-) -> None:
-    async with product.call(format=audio_format) as caller:
+ANSWERS = [
+    "He was a kind man, and his neighbours liked him.",
+    "That is a good hand. Would you like to play another game?",
+]
+BRIEF = {"type": "realtime", "max_output_tokens": 40}
+
+
+async def test_two_spoken_turns_are_understood_answered_and_kept(product: Product, whisper: Whisper) -> None:
+    async with product.call() as caller:
+        await caller.send({"type": "session.update", "session": BRIEF})
         turns = [await caller.speak(clip_24khz(file)) for file in CLIP_FILES]
         session_id = caller.session["id"]
     assert caller.errors == []
     assert word_error_rate([TEXTS[file] for file in CLIP_FILES], [turn.said for turn in turns]) <= 0.15
     answers = [turn.answer for turn in turns]
-    assert all(answer.strip() for answer in answers)
-    assert word_error_rate(answers, [hear(whisper, turn.pcm) for turn in turns]) <= 0.25
+    for turn in turns:
+        # A small model may say strange things; what is heard first are words of the answer all the same.
+        heard = plain_words(hear(whisper, turn.pcm[: 4 * TTS_HZ])).split()
+        assert sum(word in plain_words(turn.answer).split() for word in heard) >= 0.6 * len(heard) > 0
 
     items = await product.stored(session_id, lambda items: len(items) == 4 and bool(items[3]["text"]))
     assert [item["role"] for item in items] == ["user", "assistant", "user", "assistant"]
@@ -37,23 +46,40 @@ async def test_two_spoken_turns_are_understood_answered_and_kept(
     [conversation] = [row for row in product.get("/api/v1/conversations/")["results"] if row["id"] == session_id]
     assert conversation["end_reason"] == "client_closed"
     log = product.logs()
-    for words in (*answers, *(turn.said for turn in turns)):
-        assert words not in log
+    for words_said in (*answers, *(turn.said for turn in turns)):
+        assert words_said not in log
 
 
-async def test_speaking_over_an_answer_ends_it_where_it_was_heard(product: Product) -> None:
-    async with product.call() as caller:
-        long = {"type": "realtime", "instructions": "Tell a long story about a ship. Use many sentences."}
-        await caller.send({"type": "session.update", "session": long})
+@pytest.mark.parametrize("audio_format", ["audio/pcm", "audio/pcmu", "audio/pcma"])
+async def test_what_is_spoken_is_what_the_answer_says(
+    breakable: Product, llm: ChatServer, whisper: Whisper, audio_format: str
+) -> None:
+    async with breakable.call(format=audio_format) as caller:
+        turns = []
+        for file, answer in zip(CLIP_FILES, ANSWERS, strict=True):
+            llm.say(*words(answer))
+            turns.append(await caller.speak(clip_24khz(file)))
+    assert caller.errors == []
+    assert word_error_rate([TEXTS[file] for file in CLIP_FILES], [turn.said for turn in turns]) <= 0.15
+    assert [turn.answer for turn in turns] == ANSWERS
+    assert word_error_rate(ANSWERS, [hear(whisper, turn.pcm) for turn in turns]) <= 0.15
+
+
+@pytest.mark.parametrize("audio_format", ["audio/pcm", "audio/pcmu"])
+async def test_speaking_over_an_answer_ends_it_where_it_was_heard(
+    breakable: Product, llm: ChatServer, audio_format: str
+) -> None:
+    async with breakable.call(format=audio_format) as caller:
         first = await caller.say(clip_24khz("goforward.wav"))
         await caller.hear_first(first, 700)
+        llm.say(*words(ANSWERS[0]))
         second = await caller.speak(clip_24khz("librivox-0930.wav"))
         session_id = caller.session["id"]
     assert caller.errors == []
     assert first.interrupted_after_ms is not None
     assert first.interrupted_after_ms >= 700
-    assert second.status == "completed" or second.status == "incomplete"
-    items = await product.stored(session_id, lambda items: len(items) == 4 and bool(items[3]["text"]))
+    assert second.status == "completed"
+    items = await breakable.stored(session_id, lambda items: len(items) == 4 and bool(items[3]["text"]))
     assert len(items[1]["text"].split()) < len(first.answer.split())
     assert first.answer.startswith(items[1]["text"].strip()[:10])
 
