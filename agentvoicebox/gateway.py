@@ -94,6 +94,7 @@ class Gateway:
         """All parts, whatever happens to one of them; the archive last, so that it gets what the calls still say."""
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
             self.speech.stop,
+            self.secrets.stop,
             lambda: asyncio.to_thread(self.listening.stop),
             lambda: asyncio.to_thread(self.judge.stop),
             self.archive.stop,

@@ -135,6 +135,7 @@ CALL_LIMITS = Limits(
     kept_audio_s=env.int("AVB_CALL_KEPT_AUDIO_S", 300, validate=natural),
     items=env.int("AVB_CALL_ITEMS", 10_000, validate=positive),
     content_bytes=env.int("AVB_CALL_CONTENT_BYTES", 16 * 1024 * 1024, validate=positive),
+    text_bytes=env.int("AVB_CALL_TEXT_BYTES", 1024 * 1024, validate=positive),
     session_bytes=env.int("AVB_CALL_SESSION_BYTES", 1024 * 1024, validate=positive),
     transcriptions=env.int("AVB_CALL_TRANSCRIPTIONS", 16, validate=positive),
     responses=env.int("AVB_CALL_RESPONSES", 8, validate=positive),

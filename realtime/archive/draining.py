@@ -9,9 +9,10 @@ from zlib import crc32
 import msgspec
 import redis
 from django.conf import settings
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from django_tenants.utils import get_public_schema_name, schema_context, schema_exists
 from prometheus_client import Counter, Gauge, Histogram
+from psycopg.errors import QueryCanceled
 
 from realtime.archive.events import TENANTS_KEY, AnyArchiveEvent, decode_event, stream_key
 from realtime.archive.operations import apply_events
@@ -36,6 +37,9 @@ FORGET_IF_EMPTY = """
 if redis.call('XLEN', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], ARGV[1]) return 1 end
 return 0
 """
+
+PAGE_EVENTS = 16
+BATCH_BYTES = 8 * 1024 * 1024
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 Refused = tuple[bytes, dict[bytes, bytes], str]
@@ -75,7 +79,7 @@ def _store_batch(client: "redis.Redis[bytes]", tenant: str) -> int | None:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_SPACE, crc32(tenant.encode()) - 2**31])
             if not cursor.fetchone()[0]:
                 return None
-        entries: list[Entry] = client.xrange(stream_key(tenant), count=settings.ARCHIVE_BATCH_EVENTS)
+        entries = _read_batch(client, tenant)
         with schema_context(tenant):
             events, refused = _apply(entries)
     if entries:
@@ -85,6 +89,21 @@ def _store_batch(client: "redis.Redis[bytes]", tenant: str) -> int | None:
     for event in events:
         STORED_LAG.observe(max(0.0, now - event.at))
     return len(entries)
+
+
+def _read_batch(client: "redis.Redis[bytes]", tenant: str) -> list[Entry]:
+    """The oldest events: as many as one transaction shall store, and no more bytes than memory bears."""
+    entries: list[Entry] = []
+    size, begin = 0, b"-"
+    while len(entries) < settings.ARCHIVE_BATCH_EVENTS and size < BATCH_BYTES:
+        count = min(PAGE_EVENTS, settings.ARCHIVE_BATCH_EVENTS - len(entries))
+        page: list[Entry] = client.xrange(stream_key(tenant), min=begin, count=count)
+        if not page:
+            break
+        entries += page
+        size += sum(len(value) for _, fields in page for value in fields.values())
+        begin = b"(" + page[-1][0]
+    return entries
 
 
 def _apply(entries: list[Entry]) -> tuple[list[AnyArchiveEvent], list[Refused]]:
@@ -109,11 +128,16 @@ def _apply(entries: list[Entry]) -> tuple[list[AnyArchiveEvent], list[Refused]]:
 
 
 def _try(write: Callable[[], Any]) -> Exception | None:
-    """What is wrong with the content, if anything. A database that does not answer is not the content's fault."""
+    """What is wrong with the content, if anything. A database that does not answer is not the content's fault, but
+    one that answers that a statement took too long is: the same events would take as long again."""
     try:
         write()
     except (DataError, IntegrityError, ValueError, OverflowError) as error:
         return error
+    except OperationalError as error:
+        if isinstance(error.__cause__, QueryCanceled):
+            return error
+        raise
     return None
 
 

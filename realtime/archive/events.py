@@ -51,7 +51,7 @@ class ItemDeleted(ArchiveEvent, frozen=True, kw_only=True, tag="item.deleted"):
 
 
 class CallEnded(ArchiveEvent, frozen=True, kw_only=True, tag="call.ended"):
-    """``reason``: client_closed, server_drained, expired, error, overloaded."""
+    """``reason``: client_closed, server_drained, expired, error, broken, overloaded."""
 
     reason: str
     duration_s: float

@@ -18,8 +18,9 @@ class Limits:
     ``input_audio_s``: what may wait for its commit; ``turn_s``: after that a turn is taken to be over; ``ahead_s``:
     the longest turn that is recognised ahead of its end; ``pause_ms``: the silence that starts this;
     ``kept_audio_s``: audio of items that is kept for retrieval; ``items``, ``content_bytes``: a conversation's items,
-    and all their text and images; ``session_bytes``: one session.update; ``transcriptions``, ``responses``: how many
-    may be under way at once; ``context_tokens``: what the language model takes in, its answer included.
+    and all their text and images; ``text_bytes``: the text of one item; ``session_bytes``: one session.update;
+    ``transcriptions``, ``responses``: how many may be under way at once; ``context_tokens``: what the language model
+    takes in, its answer included.
     """
 
     input_audio_s: int = 120
@@ -29,6 +30,7 @@ class Limits:
     kept_audio_s: int = 300
     items: int = 10_000
     content_bytes: int = 16 * 1024 * 1024
+    text_bytes: int = 1024 * 1024
     session_bytes: int = 1024 * 1024
     transcriptions: int = 16
     responses: int = 8
@@ -68,4 +70,4 @@ class Call:
 
     def store(self, item: Item, response_id: str | None = None) -> None:
         previous = self.conversation.previous_id(item.id)
-        self.effects.append(do.Store(item.wire(), previous, response_id, item.audio_ms))
+        self.effects.append(do.Store(item.record(), previous, response_id, item.audio_ms))

@@ -71,7 +71,12 @@ class Item:
     @property
     def content_bytes(self) -> int:
         """About what its text and images take."""
-        parts = (part.get("text") or part.get("image_url") or part.get("transcript") or "" for part in self.content)
+        return self.text_bytes + sum(len(part.get("image_url") or "") for part in self.content)
+
+    @property
+    def text_bytes(self) -> int:
+        """About what its text takes."""
+        parts = (part.get("text") or part.get("transcript") or "" for part in self.content)
         return sum(len(part) for part in parts) + len(self.arguments) + len(self.output)
 
     @property
@@ -96,6 +101,15 @@ class Item:
             shown |= {"name": self.name, "call_id": self.call_id, "arguments": self.arguments}
         else:
             shown |= {"call_id": self.call_id, "output": self.output}
+        return shown
+
+    def record(self) -> JsonObject:
+        """As the archive keeps it: without audio, and with the size of an image in the place of its bytes."""
+        shown = self.wire()
+        for part in shown.get("content", ()):
+            url = part.get("image_url", "")
+            if url.startswith("data:"):
+                part |= {"image_url": url.partition(",")[0], "bytes": len(url.partition(",")[2]) * 3 // 4}
         return shown
 
     @property

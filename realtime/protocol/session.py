@@ -167,6 +167,13 @@ class Session:
         item = self.ear.item(event.item, item_id)
         if item.type == "function_call_output" and not call.conversation.has_call(item.call_id):
             raise Invalid("invalid_tool_call_id", f"Tool call ID '{item.call_id}' not found in conversation.")
+        if (length := item.text_bytes) > call.limits.text_bytes:
+            raise Invalid(
+                "string_above_max_length",
+                f"Invalid 'item': too much text. Expected at most {call.limits.text_bytes} characters, "
+                f"but got {length} instead.",
+                "item",
+            )
         size, limit = call.conversation.content_bytes + item.content_bytes, call.limits.content_bytes
         if size > limit:
             raise Invalid(

@@ -8,8 +8,6 @@ import asyncio
 import contextlib
 import logging
 import time
-import traceback
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,10 +20,12 @@ from realtime.protocol.session import Session
 from realtime.protocol.wire import GA, Dialect
 from realtime.runtime.budget import TokenBudget
 from realtime.runtime.metrics import FAULTS, MESSAGE_DURATION, MESSAGES, OVERLOADED
+from realtime.runtime.outbox import Outbox
 from realtime.runtime.ports import ListeningStream, Ports
 from realtime.runtime.speaking import Reply
 from realtime.runtime.timings import Timings
 from speech.engines import TTS_HZ, Pcm, SpeechFailed
+from speech.logs import kind_and_place
 
 CLOSE_OVERLOADED = 1008
 CLOSE_BROKEN = 1011
@@ -90,10 +90,7 @@ class Runner:
     now: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        self._outbox: deque[str] = deque()
-        self._outbox_bytes = 0
-        self._outbox_ready = asyncio.Event()
-        self._outbox_empty = asyncio.Event()
+        self._outbox = Outbox()
         self._closing: asyncio.Future[do.Close] = asyncio.get_running_loop().create_future()
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -134,7 +131,8 @@ class Runner:
                 group.create_task(self._close())
                 group.create_task(self._expire())
         except* CallOver as over:
-            self._reason = str(over.exceptions[0])
+            if self._reason != "broken":
+                self._reason = str(over.exceptions[0])
         finally:
             duration_s = round(self.clock() - began, 3)
             self._over = True
@@ -147,11 +145,15 @@ class Runner:
 
     async def _hear_out(self) -> None:
         """What was said last is still written down: the recogniser may finish, and nobody waits for anything else."""
-        if self._reason != "broken":
-            self._do(self.session.hang_up())
         try:
+            if self._reason == "broken":
+                return
+            self._do(self.session.hang_up())
             if self._hearing:
                 await asyncio.wait(self._hearing.values(), timeout=LAST_WORDS_S)
+        except Exception as error:
+            FAULTS.labels("hang_up").inc()
+            log.error("last words are lost: %s", kind_and_place(error))
         finally:
             for task in list(self._hearing.values()):
                 task.cancel()
@@ -175,25 +177,17 @@ class Runner:
         raise self._end(self.transport.gone)
 
     async def _write(self) -> None:
-        while True:
-            while self._outbox:
-                frame = self._outbox.popleft()
-                self._outbox_bytes -= len(frame)
-                try:
-                    await self.transport.send(frame)
-                except ConnectionError:
-                    raise self._end(self.transport.gone) from None
-            self._outbox_ready.clear()
-            self._outbox_empty.set()
-            await self._outbox_ready.wait()
-            self._outbox_empty.clear()
+        try:
+            await self._outbox.write(self.transport.send)
+        except ConnectionError:
+            raise self._end(self.transport.gone) from None
 
     async def _close(self) -> None:
         """Once somebody asked for it: what was said first goes out first, unless the other side does not read."""
         closing = await self._closing
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_GRACE_S):
-                await self._outbox_empty.wait()
+                await self._outbox.wait_empty()
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(CLOSE_GRACE_S):
                 await self.transport.close(closing.code, closing.reason)
@@ -223,9 +217,7 @@ class Runner:
     def _break(self, error: Exception) -> None:
         """A fault of ours: this call ends, with an error that says so, and no other call is touched."""
         FAULTS.labels("session").inc()
-        # Neither the message nor the values: they may hold what was said.
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        log.error("call ended by a fault: %s at %s:%s", type(error).__name__, where.filename, where.lineno)
+        log.error("call ended by a fault: %s", kind_and_place(error))
         body = ev.ErrorBody(type="server_error", code="server_error", message=SORRY)
         self._send(ev.Error(event_id=f"event_{self._seq:021x}", error=body))
         self._reason = "broken"
@@ -279,13 +271,12 @@ class Runner:
         frame = self.dialect.encode(event)
         if not frame:
             return
-        self._outbox.append(frame)
-        self._outbox_bytes += len(frame)
-        self._outbox_ready.set()
+        self._outbox.put(frame)
         MESSAGES.labels("out").inc()
-        if self._outbox_bytes > self.config.outbox_bytes and not self._closing.done():
+        waiting = self._outbox.waiting_bytes
+        if waiting > self.config.outbox_bytes and not self._closing.done():
             OVERLOADED.inc()
-            log.warning("call ended: its client reads too slowly, %d bytes were waiting", self._outbox_bytes)
+            log.warning("call ended: its client reads too slowly, %d bytes were waiting", waiting)
             self._reason = "overloaded"
             self._ask_to_close(do.Close(CLOSE_OVERLOADED, "outbox_overflow: the client reads too slowly"))
 

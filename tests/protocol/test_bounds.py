@@ -230,3 +230,19 @@ def test_audio_comes_out_as_it_went_in(chunk: int) -> None:
     audio.discard_before(100_000)
     audio.append(whole[:10])
     assert np.array_equal(audio.read(100_000, 100_010), whole[:10])
+
+
+def test_an_item_has_so_much_text() -> None:
+    call = TestCall(limits=Limits(text_bytes=50))
+    call.client("conversation.item.create", item=TEXT_ITEM)
+    assert refusal(call) == "string_above_max_length"
+
+
+def test_the_archive_gets_the_size_of_an_image_and_not_its_bytes() -> None:
+    call = TestCall()
+    image = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 4000}
+    call.client("conversation.item.create", item={"type": "message", "role": "user", "content": [image]})
+    [part] = call.one(do.Store).item["content"]
+    assert part == {"type": "input_image", "image_url": "data:image/png;base64", "bytes": 3000}
+    call.ask()
+    assert len(call.one(do.StartReply).request.messages[-1].images[0]) > 4000

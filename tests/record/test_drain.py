@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django_tenants.utils import tenant_context
 
 from agentvoicebox.stack.postgres import EmbeddedPostgres
@@ -100,6 +100,40 @@ def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(committed: World, 
         "DecodeError", "ValidationError", "KeyError", "IntegrityError",
     ]  # fmt: skip
     assert not any("bad" in reason for reason in reasons)
+
+
+def test_a_batch_is_bounded_by_bytes_too(committed: World, client, monkeypatch) -> None:
+    monkeypatch.setattr(draining, "BATCH_BYTES", 1)
+    monkeypatch.setattr(draining, "PAGE_EVENTS", 2)
+    push(client, "alpha", call("sess_a", "desk", ["one", "two", "three"]))
+    sizes = []
+    look = draining._store_batch
+    monkeypatch.setattr(draining, "_store_batch", lambda *args: sizes.append(look(*args)) or sizes[-1])
+    assert drain(client, "alpha") == 5
+    assert sizes == [2, 2, 1, 0]
+    assert texts(committed, "sess_a") == ["one", "two", "three"]
+
+
+def test_an_event_that_takes_too_long_to_store_stops_no_other(committed: World, client, monkeypatch) -> None:
+    store = draining.apply_events
+
+    def slow(events):
+        if any("slow" in str(event) for event in events):
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL statement_timeout = 10")
+                cursor.execute("SELECT pg_sleep(1)")
+        return store(events)
+
+    def in_a_savepoint(events):
+        with transaction.atomic():
+            return slow(events)
+
+    monkeypatch.setattr(draining, "apply_events", in_a_savepoint)
+    push(client, "alpha", call("sess_a", "desk", ["one", "slow", "three"]))
+    assert drain(client, "alpha") == 5
+    assert texts(committed, "sess_a") == ["one", "three"]
+    [letter] = [fields for _, fields in client.xrange(dead_letter_key("alpha"))]
+    assert letter[b"reason"].startswith(b"OperationalError")
 
 
 def test_an_event_leaves_the_stream_only_after_its_rows_are_committed(committed: World, client, monkeypatch) -> None:

@@ -140,6 +140,7 @@ class Wire:
         self.events: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
         self.reads = True
+        self.broken = False
         self.gone = "client_closed"
         self.arrived = asyncio.Event()
 
@@ -147,6 +148,8 @@ class Wire:
         return await self.incoming.get()
 
     async def send(self, frame: str) -> None:
+        if self.broken:
+            raise ConnectionError("gone")
         if not self.reads:
             await asyncio.Event().wait()
         self.events.append(json.loads(frame))

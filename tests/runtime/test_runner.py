@@ -160,9 +160,10 @@ async def test_a_fault_of_ours_ends_one_call_with_an_error_and_touches_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Table() as broken, Table() as healthy:
+        words = "secret words"
 
         def receive(entering: object) -> None:
-            raise KeyError("secret words")
+            raise KeyError(words)
 
         monkeypatch.setattr(broken.runner.session, "receive", receive)
         broken.type_in("Hello")
@@ -178,11 +179,7 @@ async def test_a_fault_of_ours_ends_one_call_with_an_error_and_touches_no_other(
 
 async def test_a_client_that_vanishes_is_no_fault() -> None:
     async with Table() as table:
-
-        async def send(frame: str) -> None:
-            raise ConnectionError("gone")
-
-        table.wire.send = send  # type: ignore[method-assign]
+        table.wire.broken = True
         table.send("response.create")
         assert await asyncio.wait_for(table.running, 5) == "client_closed"
 
@@ -224,3 +221,33 @@ async def test_hanging_up_in_the_middle_of_an_answer_keeps_what_was_said_of_it()
         await table.hang_up()
     items = [e.item for _, e in table.archive.events if isinstance(e, archive.ItemStored)]
     assert items[-1]["content"][0]["transcript"].startswith("Well, let me see.")
+
+
+async def test_a_broken_call_waits_for_nobody_and_is_archived_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = Speech()
+    speech.gate.clear()
+    async with Table(speech=speech) as table:
+        table.speak(640)
+        table.speak(640, level=0)
+        await table.until(lambda: bool(speech.transcribed_ms))
+
+        def receive(entering: object) -> None:
+            raise KeyError
+
+        monkeypatch.setattr(table.runner.session, "receive", receive)
+        table.type_in("Hello")
+        table.wire.incoming.put_nowait(None)
+        assert await asyncio.wait_for(table.running, 3) == "broken"
+        assert table.runner._hearing == {}
+    assert table.archive.events[-1][1].reason == "broken"  # type: ignore[union-attr]
+
+
+async def test_a_fault_in_hanging_up_ends_the_call_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Table() as table:
+
+        def hang_up() -> None:
+            raise KeyError
+
+        monkeypatch.setattr(table.runner.session, "hang_up", hang_up)
+        assert await table.hang_up() == "client_closed"
+    assert isinstance(table.archive.events[-1][1], archive.CallEnded)
