@@ -31,6 +31,7 @@ from realtime.runtime.door import (
     wrong_key,
 )
 from realtime.runtime.ports import Ports
+from realtime.runtime.register import SessionRegister
 from realtime.runtime.secrets import ClientSecrets, SecretsUnavailable, is_client_secret
 from realtime.transports.websocket import VoiceGateway
 from speech import models
@@ -61,6 +62,7 @@ class Gateway:
         self.speech = RemoteSpeech(
             settings.REDIS_URL, submit, gateway_id, Patience(read_s=settings.REDIS_READ_TIMEOUT_S)
         )
+        self.register = SessionRegister(settings.REDIS_URL, gateway_id, write_timeout_s=settings.REDIS_WRITE_TIMEOUT_S)
         self.archive = RedisArchive(
             settings.REDIS_URL,
             lambda tenant: submit(TASK_DRAIN, QUEUE_DEFAULT, {"tenant": tenant}),
@@ -72,6 +74,7 @@ class Gateway:
         self.secrets = ClientSecrets(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
         await self.speech.start()
         await self.archive.start()
+        await self.register.start()
         ports = Ports(
             listening=self.listening,
             hearing=self.speech,
@@ -79,6 +82,7 @@ class Gateway:
             speaking=self.speech,
             model=self.model,
             archive=self.archive,
+            register=self.register,
         )
         budgets = TokenBudgets(settings.TOKENS_PER_MINUTE, time.monotonic)
         self.voice = VoiceGateway(
@@ -95,6 +99,7 @@ class Gateway:
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
             self.speech.stop,
             self.secrets.stop,
+            self.register.stop,
             lambda: asyncio.to_thread(self.listening.stop),
             lambda: asyncio.to_thread(self.judge.stop),
             self.archive.stop,

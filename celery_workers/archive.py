@@ -28,17 +28,21 @@ django.setup()
 # Only now: these read the settings.
 from django.db import DatabaseError, InterfaceError, close_old_connections  # noqa: E402
 
-from realtime.archive import draining  # noqa: E402
+from realtime.archive import draining, sweeping  # noqa: E402
 from realtime.archive.events import TASK_DRAIN, TENANTS_KEY  # noqa: E402
 
 log = logging.getLogger(__name__)
 
 TASK_SWEEP = "celery_workers.archive.sweep"
+TASK_SWEEP_SESSIONS = "celery_workers.archive.sweep_sessions"
 SWEEP_INTERVAL_S = 5.0
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
 WORKER = f"{socket.gethostname()}-{os.getpid()}"
 
-app.conf.beat_schedule = {"archive-sweep": {"task": TASK_SWEEP, "schedule": SWEEP_INTERVAL_S}}
+app.conf.beat_schedule = {
+    "archive-sweep": {"task": TASK_SWEEP, "schedule": SWEEP_INTERVAL_S},
+    "sessions-sweep": {"task": TASK_SWEEP_SESSIONS, "schedule": sweeping.SWEEP_SESSIONS_S},
+}
 # The schedule is what stands above; beat need not remember it on disk.
 app.conf.beat_scheduler = "celery.beat:Scheduler"
 
@@ -97,6 +101,13 @@ def sweep() -> None:
     """Ask for each tenant whose stream is not empty: a request that was lost leaves nothing behind for long."""
     for tenant in client.smembers(TENANTS_KEY):
         submit(TASK_DRAIN, QUEUE_DEFAULT, {"tenant": tenant.decode()})
+
+
+@app.task(name=TASK_SWEEP_SESSIONS)
+def sweep_sessions() -> None:
+    """End the calls of gateways that are gone."""
+    if swept := sweeping.sweep_sessions(client):
+        log.warning("%d calls were lost with their gateway", swept)
 
 
 class Presence(threading.Thread):

@@ -2,24 +2,34 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 
 from realtime.archive.models import Conversation, Item
-from realtime.archive.queries import present
+from realtime.archive.queries import load_items
 from tenants.admin_site import TenantModelAdmin, manages_tenant
+
+
+class LatestItems(BaseInlineFormSet):
+    """What the API shows of a conversation: its latest items in their order; ``left_out`` counts the earlier ones."""
+
+    left_out = 0
+
+    def get_queryset(self) -> list[Item]:
+        if not hasattr(self, "_latest"):
+            self._latest, self.left_out = load_items(self.instance, limit=settings.API_MAX_ITEMS)
+        return self._latest
 
 
 class ItemInline(admin.TabularInline):
     model = Item
-    fields = readonly_fields = ["created_at", "role", "type", "status", "text", "audio_ms", "timings_ms"]
-    ordering = ["first_seq", "id"]
+    formset = LatestItems
+    template = "admin/archive/items.html"
+    fields = readonly_fields = ["role", "text", "created_at", "status", "type", "audio_ms", "timings_ms"]
     extra = 0
     can_delete = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Item]:
-        return present(super().get_queryset(request))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return manages_tenant(request)

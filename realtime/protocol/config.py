@@ -178,6 +178,17 @@ class SessionConfig:
         return bool(self.wire["type"] == "transcription")
 
     @property
+    def voice(self) -> str:
+        """The name of the voice; empty where nothing is spoken."""
+        voice = self.wire["audio"].get("output", {}).get("voice", "")
+        return str(voice if isinstance(voice, str) else voice["id"])
+
+    @property
+    def output_modality(self) -> str:
+        """``audio`` or ``text``; empty in a transcription session."""
+        return str(self.wire.get("output_modalities", [""])[0])
+
+    @property
     def input_format(self) -> str:
         return str(self.wire["audio"]["input"]["format"]["type"])
 

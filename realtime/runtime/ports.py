@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from agents.llm.types import LanguageModel
 from realtime.archive.events import AnyArchiveEvent
+from realtime.runtime.register import SessionRecord
 from speech.engines import Pcm, SpokenChunk, Transcript
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Listening",
     "ListeningStream",
     "Ports",
+    "Register",
     "Scored",
     "Speaking",
     "SpokenChunk",
@@ -75,6 +77,18 @@ class Archive(Protocol):
         ...
 
 
+class Register(Protocol):
+    """Where other processes see the calls in progress. Nothing here blocks or raises."""
+
+    gateway_id: str
+
+    def enter(self, record: SessionRecord) -> None: ...
+
+    def change(self, session_id: str, **fields: Any) -> None: ...
+
+    def leave(self, session_id: str, reason: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     listening: Listening
@@ -83,3 +97,4 @@ class Ports:
     speaking: Speaking
     model: LanguageModel
     archive: Archive
+    register: Register

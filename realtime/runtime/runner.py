@@ -22,6 +22,7 @@ from realtime.runtime.budget import TokenBudget
 from realtime.runtime.metrics import FAULTS, MESSAGE_DURATION, MESSAGES, OVERLOADED
 from realtime.runtime.outbox import Outbox
 from realtime.runtime.ports import ListeningStream, Ports
+from realtime.runtime.register import SessionRecord
 from realtime.runtime.speaking import Reply
 from realtime.runtime.timings import Timings
 from speech.engines import TTS_HZ, Pcm, SpeechFailed
@@ -119,6 +120,7 @@ class Runner:
             end_user=self.record.end_user,
             model=self.record.model,
         )
+        self._enter_register()
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -141,6 +143,7 @@ class Runner:
                 await self._hear_out()
             finally:
                 self._archive(archive.CallEnded, reason=self._reason, duration_s=duration_s)
+                self.ports.register.leave(self.session_id, self._reason)
         return self._reason
 
     async def _hear_out(self) -> None:
@@ -268,6 +271,9 @@ class Runner:
                     self._ask_to_close(effect)
 
     def _send(self, event: ev.ServerEvent) -> None:
+        if isinstance(event, ev.SessionUpdated):
+            config = self.session.call.config
+            self.ports.register.change(self.session_id, voice=config.voice, output_modality=config.output_modality)
         frame = self.dialect.encode(event)
         if not frame:
             return
@@ -374,6 +380,27 @@ class Runner:
             self.feed(ev.ReplyFailed(response_id=response_id, code="server_error", message=SORRY))
         finally:
             self._timings.forget(response_id)
+
+    # ---- the register of calls in progress ----
+
+    def _enter_register(self) -> None:
+        config, record = self.session.call.config, self.record
+        entry = SessionRecord(
+            id=self.session_id,
+            tenant=record.tenant,
+            conversation_id=self.session.call.conversation.id,
+            gateway=self.ports.register.gateway_id,
+            agent=record.agent,
+            model=record.model,
+            channel=record.channel,
+            key_id=record.key_id,
+            end_user=record.end_user,
+            started_at=self.now(),
+            type="transcription" if config.is_transcription else "realtime",
+            voice=config.voice,
+            output_modality=config.output_modality,
+        )
+        self.ports.register.enter(entry)
 
     # ---- the archive ----
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from agents.llm.types import Delta, Finished, LlmError, Request, TextDelta
@@ -17,6 +18,7 @@ from realtime.protocol.session import Session
 from realtime.runtime.budget import TokenBudget
 from realtime.runtime.door import id_source
 from realtime.runtime.ports import Ports, Scored, SpokenChunk
+from realtime.runtime.register import SessionRecord
 from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
 from speech.engines import Pcm, SpeechFailed, Transcript
 
@@ -132,6 +134,28 @@ class Archive:
         self.events.append((tenant, event))
 
 
+class Register:
+    """Remembers what it was told."""
+
+    gateway_id = "gateway"
+
+    def __init__(self) -> None:
+        self.live: dict[str, SessionRecord] = {}
+        self.told: list[str] = []
+
+    def enter(self, record: SessionRecord) -> None:
+        self.live[record.id] = record
+        self.told.append("created")
+
+    def change(self, session_id: str, **fields: Any) -> None:
+        self.live[session_id] = msgspec.structs.replace(self.live[session_id], **fields)
+        self.told.append("updated")
+
+    def leave(self, session_id: str, reason: str) -> None:
+        del self.live[session_id]
+        self.told.append(f"closed: {reason}")
+
+
 class Wire:
     """A transport between a test and a runner. ``reads`` False is a client that takes nothing."""
 
@@ -174,9 +198,9 @@ class Table:
     judge: Judge = field(default_factory=Judge)
 
     async def __aenter__(self) -> "Table":
-        self.wire, self.archive, self.listening = Wire(), Archive(), Listening()
+        self.wire, self.archive, self.listening, self.register = Wire(), Archive(), Listening(), Register()
         session_config = SessionConfig.realtime(session_id="sess_1", model="agent:test", expires_at=1, agent=self.agent)
-        ports = Ports(self.listening, self.speech, self.judge, self.speech, self.model, self.archive)
+        ports = Ports(self.listening, self.speech, self.judge, self.speech, self.model, self.archive, self.register)
         record = CallRecord("acme", "test", "websocket", "key_1", "", "agent:test")
         session = Session(session_config, self.agent, id_source())
         budget = TokenBudget(1000, time.monotonic)

@@ -251,3 +251,14 @@ async def test_a_fault_in_hanging_up_ends_the_call_all_the_same(monkeypatch: pyt
         monkeypatch.setattr(table.runner.session, "hang_up", hang_up)
         assert await table.hang_up() == "client_closed"
     assert isinstance(table.archive.events[-1][1], archive.CallEnded)
+
+
+async def test_others_see_the_call_while_it_lasts() -> None:
+    async with Table() as table:
+        record = table.register.live["sess_1"]
+        assert (record.tenant, record.agent, record.voice, record.output_modality) == ("acme", "test", "alloy", "audio")
+        table.send("session.update", session={"type": "realtime", "audio": {"output": {"voice": "marin"}}})
+        await table.until("session.updated")
+        assert table.register.live["sess_1"].voice == "marin"
+        await table.hang_up()
+    assert table.register.told == ["created", "updated", "closed: client_closed"]
