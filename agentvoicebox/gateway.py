@@ -19,6 +19,7 @@ from celery_workers.app import QUEUE_DEFAULT, submit
 from realtime.archive.events import TASK_DRAIN
 from realtime.archive.sink import RedisArchive
 from realtime.rest import ports as rest
+from realtime.rest.capacity import Capacity
 from realtime.runtime.budget import TokenBudgets
 from realtime.runtime.door import (
     CLOSE_TRY_AGAIN,
@@ -71,7 +72,9 @@ class Gateway:
             memory_bytes=settings.ARCHIVE_MEMORY_BYTES,
             write_timeout_s=settings.REDIS_WRITE_TIMEOUT_S,
         )
-        self.secrets = ClientSecrets(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
+        self.secrets = ClientSecrets(
+            settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S, settings.CLIENT_SECRETS_PER_KEY
+        )
         await self.speech.start()
         await self.archive.start()
         await self.register.start()
@@ -88,7 +91,12 @@ class Gateway:
         self.voice = VoiceGateway(
             ports, self._admit, settings.CALL_LIMITS, settings.CALL_RUNNER, budgets, settings.REALTIME_BETA
         )
-        rest.install(rest.RestPorts(self.speech, self.speech, self.secrets))
+        capacity = Capacity(
+            recordings=settings.TRANSCRIPTION_MAX_RECORDINGS,
+            pieces=settings.TRANSCRIPTION_MAX_PIECES,
+            wait_s=settings.TRANSCRIPTION_WAIT_S,
+        )
+        rest.install(rest.RestPorts(self.speech, self.speech, self.secrets, capacity))
         # What start-up made lives as long as the process: collections need not walk over it.
         gc.collect()
         gc.freeze()

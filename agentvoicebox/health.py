@@ -3,7 +3,9 @@
 Probes come by IP address and without a key, so they are answered before hosts and tenants are looked at.
 """
 
+import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,10 @@ from speech.jobs import WORKER_TTL_S, workers_key
 
 QUEUES = ("stt", "tts", "default")
 CHECK_TIMEOUT_S = 1.0
+KEPT_S = 1.0
+"""How long an answer of ``/ready`` holds: anybody may ask, and each look costs connections to every dependency."""
+
+log = logging.getLogger(__name__)
 
 
 def live(request: HttpRequest) -> HttpResponse:
@@ -32,15 +38,43 @@ def live(request: HttpRequest) -> HttpResponse:
 def ready(request: HttpRequest) -> HttpResponse:
     """200 when every dependency answers, else 503; each with its status and latency.
 
-    A missing language model only makes the answer ``degraded``: calls are still taken.
+    A missing language model only makes the answer ``degraded``: calls are still taken. An answer holds for ``KEPT_S``.
     """
+    found = READINESS.read()
+    return JsonResponse(found, status=503 if found["status"] == "unavailable" else 200)
+
+
+class Readiness:
+    """What was found the last time; those who ask at the same time wait for one look together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[str, Any] = {}
+        self._until = 0.0
+
+    def read(self) -> dict[str, Any]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._found = _look()
+                self._until = time.monotonic() + KEPT_S
+            return self._found
+
+    def forget(self) -> None:
+        with self._lock:
+            self._until = 0.0
+
+
+READINESS = Readiness()
+
+
+def _look() -> dict[str, Any]:
     checks: dict[str, Callable[[], str]] = {"postgres": _ask_postgres, "redis": _ask_redis, "llm": _find_model}
     checks |= {f"worker_{queue}": lambda queue=queue: _find_worker(queue) for queue in QUEUES}
     with ThreadPoolExecutor(len(checks), "ready") as threads:
         answers = dict(zip(checks, threads.map(_timed, checks.values()), strict=True))
     found = {answer["status"] for answer in answers.values()}
     status = next(word for word in ("unavailable", "degraded", "ok") if word in found)
-    return JsonResponse({"status": status, "checks": answers}, status=503 if status == "unavailable" else 200)
+    return {"status": status, "checks": answers}
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
@@ -52,6 +86,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
+# Whoever waits for a look at the dependencies, waits in line here: never in the threads that calls and pages need.
+LINE = ThreadPoolExecutor(1, "probe")
 PROBES = {"/health": live, "/ready": ready, "/metrics": metrics}
 
 
@@ -77,7 +113,7 @@ class ProbeMiddleware:
             return await self.get_response(request)
         if probe is live:
             return live(request)
-        return await sync_to_async(probe, thread_sensitive=False)(request)
+        return await sync_to_async(probe, thread_sensitive=False, executor=LINE if probe is ready else None)(request)
 
 
 def _timed(check: Callable[[], str]) -> dict[str, Any]:
@@ -86,14 +122,13 @@ def _timed(check: Callable[[], str]) -> dict[str, Any]:
         status, detail = "ok", check()
     except NoModel as error:
         status, detail = "degraded", str(error)
+    except NoWorker as error:
+        status, detail = "unavailable", f"NoWorker: {error}"
     except Exception as error:  # whatever it is, it means: not ready
-        status, detail = "unavailable", f"{type(error).__name__}: {_first_line(error)}"
+        # Its words are for the log alone: they hold addresses, and anybody may ask.
+        log.warning("not ready: %s: %s", type(error).__name__, error)
+        status, detail = "unavailable", f"{type(error).__name__}: does not answer"
     return {"status": status, "latency_ms": round((time.perf_counter() - begun) * 1000, 1), "detail": detail}
-
-
-def _first_line(error: Exception) -> str:
-    """Without addresses and passwords: anybody may ask."""
-    return "does not answer" if isinstance(error, OSError | redis.RedisError) else str(error).split("\n")[0][:100]
 
 
 def _ask_postgres() -> str:

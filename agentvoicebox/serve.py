@@ -2,8 +2,9 @@
 
     python -m agentvoicebox.serve --host 0.0.0.0 --port 8000
 
-Told to stop (SIGTERM, SIGINT), it takes no new connection and waits for its calls to end, ``AVB_DRAIN_S`` at most; then
-what is left is closed with 1012, which clients take for 'connect again'. A second signal does not wait.
+Told to stop (SIGTERM, SIGINT), it takes no new connection, and no new call on an old one, and waits for its calls to
+end, ``AVB_DRAIN_S`` at most; then what is left is closed with 1012, which clients take for 'connect again', and gets
+``FINISH_S``. A second signal does not wait.
 """
 
 import argparse
@@ -21,7 +22,10 @@ FRAME_BYTES = 32 * 1024 * 1024
 """The largest frame: 15 MiB of audio in base64, with room to spare. A larger one ends its connection with 1009."""
 PING_S = 20.0
 BACKLOG = 2048
+DRAIN_S = 30.0
 FINISH_S = 15
+ARCHIVE_S = 10
+"""What the archive gets after that to write what the calls have said."""
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,12 @@ class DrainingServer(uvicorn.Server):
     def _calls(self) -> int:
         return sum(isinstance(connection, WebSocketsSansIOProtocol) for connection in self.server_state.connections)
 
+    def _close_idle(self) -> None:
+        """Requests under way are answered; what waits for its next one could ask to become a call, and is closed."""
+        for connection in list(self.server_state.connections):
+            if not isinstance(connection, WebSocketsSansIOProtocol) and not connection.transport.is_closing():
+                connection.shutdown()
+
     async def shutdown(self, sockets: Any = None) -> None:
         for server in self.servers:
             server.close()
@@ -52,9 +62,22 @@ class DrainingServer(uvicorn.Server):
         if calls := self._calls():
             log.info("draining: %d calls may go on for %g s", calls, self._drain_s)
         deadline = time.monotonic() + self._drain_s
-        while self._calls() and not self._impatient and time.monotonic() < deadline:  # noqa: ASYNC110 - as uvicorn waits
+        self._close_idle()
+        while self._calls() and not self._impatient and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
+            # A connection that the kernel had accepted already may have come up since.
+            self._close_idle()
         await super().shutdown(sockets)
+
+
+def read_drain_s() -> float:
+    """``AVB_DRAIN_S``. Raises environs.EnvError, which names it, where it is no number of seconds."""
+    return Env().float("AVB_DRAIN_S", DRAIN_S, validate=validate.Range(min=0))
+
+
+def stop_s() -> float:
+    """How long the gateway may take to end; whoever kills it earlier loses what its calls have said."""
+    return read_drain_s() + FINISH_S + ARCHIVE_S
 
 
 def make_server(host: str, port: int) -> DrainingServer:
@@ -77,7 +100,7 @@ def make_server(host: str, port: int) -> DrainingServer:
         backlog=BACKLOG,
         timeout_graceful_shutdown=FINISH_S,
     )
-    return DrainingServer(config, env.float("AVB_DRAIN_S", 30.0, validate=validate.Range(min=0)))
+    return DrainingServer(config, read_drain_s())
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from environs import Env, validate
 
 from realtime.protocol.call import Limits
 from realtime.runtime.runner import RunnerConfig
+from speech.jobs import JOB_TTL_S
 from speech.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -166,6 +167,13 @@ API_KEY_TOUCH_INTERVAL_S = env.int("AVB_API_KEY_TOUCH_INTERVAL_S", 60, validate=
 SPEECH_MAX_CHARACTERS = env.int("AVB_SPEECH_MAX_CHARACTERS", 4_096, validate=positive)
 TRANSCRIPTION_MAX_FILE_BYTES = env.int("AVB_TRANSCRIPTION_MAX_FILE_BYTES", 26_214_400, validate=positive)
 TRANSCRIPTION_MAX_AUDIO_S = env.int("AVB_TRANSCRIPTION_MAX_AUDIO_S", 3_600, validate=positive)
+TRANSCRIPTION_MAX_RECORDINGS = env.int("AVB_TRANSCRIPTION_MAX_RECORDINGS", 4, validate=positive)
+TRANSCRIPTION_MAX_PIECES = env.int("AVB_TRANSCRIPTION_MAX_PIECES", 2, validate=positive)
+TRANSCRIPTION_WAIT_S = env.int("AVB_TRANSCRIPTION_WAIT_MS", 2_000, validate=natural) / 1000
+# No longer than a job's audio lies in Redis.
+TRANSCRIPTION_ANSWER_S = env.float("AVB_TRANSCRIPTION_ANSWER_S", 60.0, validate=validate.Range(min=1, max=JOB_TTL_S))
+CLIENT_SECRET_SESSION_BYTES = env.int("AVB_CLIENT_SECRET_SESSION_BYTES", 65_536, validate=positive)
+CLIENT_SECRETS_PER_KEY = env.int("AVB_CLIENT_SECRETS_PER_KEY", 1_000, validate=positive)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.ApiKeyAuthentication"],
     "DEFAULT_RENDERER_CLASSES": ["tenants.envelope.EnvelopeRenderer"],

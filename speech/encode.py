@@ -7,11 +7,12 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol, cast
 
 import av
 import numpy as np
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError, PatchWelcomeError
 
 from speech import audio
 from speech.engines import STT_HZ, TTS_HZ, Pcm
@@ -22,6 +23,13 @@ DEFAULT_BIT_RATES = {"mp3": 64_000, "aac": 64_000, "opus": 32_000}
 # What may be uploaded: containers that hold their own audio. Playlists and the like, which would make FFmpeg open other
 # files and addresses, are not among them.
 UPLOAD_CONTAINERS = "aac,aiff,amr,caf,flac,matroska,mov,mp3,mpeg,ogg,w64,wav"
+SLOWEST_HZ, FASTEST_HZ = 4_000, 384_000
+MOST_CHANNELS = 16
+MOST_CHANGES = 1_000
+UNSUPPORTED = (
+    "Audio file might be corrupted or unsupported. "
+    "Supported formats: flac, m4a, mp3, mp4, mpeg, mpga, oga, ogg, wav and webm."
+)
 
 
 class UploadRefused(ValueError):
@@ -150,7 +158,8 @@ def open_encoder(name: str) -> Encoder:
 def decode_upload(data: bytes, *, longest_s: float) -> Pcm:
     """A recording in any usual container as mono PCM at 16 kHz; video and pictures in it are passed over.
 
-    What is read before a file breaks off is kept. Raises UploadRefused, for one longer than ``longest_s`` too.
+    So is damage, and what is read before a file breaks off is kept. Raises UploadRefused, for one longer than
+    ``longest_s`` too.
     """
     if not data:
         raise UploadRefused("The file is empty.")
@@ -158,42 +167,78 @@ def decode_upload(data: bytes, *, longest_s: float) -> Pcm:
         with av.open(io.BytesIO(data), "r", options={"format_whitelist": UPLOAD_CONTAINERS}) as container:
             if not container.streams.audio:
                 raise UploadRefused("The file holds no audio track.")
-            chunks = list(_decode(container, longest_s))
-    except FFmpegError as error:
-        raise UploadRefused(
-            "Audio file might be corrupted or unsupported. "
-            "Supported formats: flac, m4a, mp3, mp4, mpeg, mpga, oga, ogg, wav and webm."
-        ) from error
+            chunks = list(_resample(_frames(container), longest_s))
+    except UploadRefused:
+        raise
+    except (FFmpegError, ValueError) as error:
+        raise UploadRefused(UNSUPPORTED) from error
     if not chunks:
         raise UploadRefused("The file holds no audio.")
     return np.concatenate(chunks)
 
 
-def _decode(container: Any, longest_s: float) -> Iterator[Pcm]:
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=STT_HZ)
-    samples = 0
-    for frame in _frames(container):
-        for resampled in resampler.resample(frame):
-            samples += resampled.samples
-            if samples > longest_s * STT_HZ:
+def _resample(frames: Iterator[Any], longest_s: float) -> Iterator[Pcm]:
+    """Recordings joined into one file may change their form on the way: each stretch has a resampler of its own."""
+    heard_s = 0.0
+    for changes, ((hz, channels, _, _), stretch) in enumerate(groupby(frames, _form)):
+        if changes > MOST_CHANGES:
+            raise UploadRefused(
+                f"The recording changes its sample rate or channels more than {MOST_CHANGES} times. Send it in parts."
+            )
+        # A rate in a header is anybody's claim: at 8 Hz a few kilobytes would become hours, and gigabytes.
+        if not SLOWEST_HZ <= hz <= FASTEST_HZ:
+            raise UploadRefused(
+                f"The recording has a sample rate of {hz} Hz. Use one from {SLOWEST_HZ} to {FASTEST_HZ} Hz."
+            )
+        if channels > MOST_CHANNELS:
+            raise UploadRefused(f"The recording has {channels} channels. Use at most {MOST_CHANNELS}.")
+        resampler, samples = av.AudioResampler(format="s16", layout="mono", rate=STT_HZ), 0
+        for frame in stretch:
+            samples += frame.samples
+            if heard_s + samples / hz > longest_s:
                 raise UploadRefused(
                     f"The recording is longer than {longest_s:g} seconds, which is the maximum. Send it in parts."
                 )
-            yield audio.from_bytes(resampled.to_ndarray().tobytes())
+            yield from _pcm(resampler.resample(frame))
+        yield from _pcm(resampler.resample(None))
+        heard_s += samples / hz
+
+
+def _form(frame: Any) -> tuple[int, int, str, str]:
+    return frame.sample_rate, frame.layout.nb_channels, frame.layout.name, frame.format.name
+
+
+def _pcm(frames: list[Any]) -> Iterator[Pcm]:
+    for frame in frames:
+        yield audio.from_bytes(frame.to_ndarray().tobytes())
 
 
 def _frames(container: Any) -> Iterator[Any]:
-    """Frames, then None to flush. Damage behind the first frame ends the recording there."""
-    decoded = 0
+    """A packet that cannot be decoded is passed over: joined files have headers in their midst. Where the container
+    itself cannot be read any further, the recording ends, unless something else than audio of this form begins there.
+    """
+    decoded, damage = 0, None
     try:
-        for frame in container.decode(audio=0):
-            decoded += frame.samples
-            frame.pts = None  # gaps in the time stamps are not silence
-            yield frame
-    except FFmpegError:
-        if not decoded:
-            raise
-    yield None
+        for packet in container.demux(audio=0):
+            try:
+                frames = packet.decode()
+            except FFmpegError as error:
+                damage = error
+                continue
+            for frame in frames:
+                decoded += frame.samples
+                frame.pts = None  # gaps in the time stamps are not silence
+                yield frame
+    except (ArgumentError, PatchWelcomeError) as error:
+        raise UploadRefused(
+            "The file is several recordings of different kinds joined into one. Send them one by one."
+            if decoded
+            else UNSUPPORTED
+        ) from error
+    except FFmpegError as error:
+        damage = error
+    if damage is not None and not decoded:
+        raise damage
 
 
 def _wav_header() -> bytes:

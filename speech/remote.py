@@ -104,25 +104,27 @@ class RemoteSpeech:
         language: str | None,
         prompt: str | None,
         translate: bool = False,
+        answer_s: float | None = None,
     ) -> Transcript:
-        """One utterance, put into English if ``translate``. Raises SpeechFailed.
+        """One utterance, put into English if ``translate``. ``answer_s`` is how long it may take, ``Patience.answer_s``
+        when not given. Raises SpeechFailed.
 
         Cancelling the task drops the job, on the worker too.
         """
-        now = time.time()
+        now, answer_s = time.time(), self._patience.answer_s if answer_s is None else answer_s
         job = jobs.TranscribeJob(
             job_id=new_job_id(),
             tenant=tenant,
             session_id=session_id,
             gateway_id=self.gateway_id,
             submitted=now,
-            deadline=now + self._patience.answer_s,
+            deadline=now + answer_s,
             sample_rate_hz=sample_rate_hz,
             language=language,
             prompt=prompt,
             translate=translate,
         )
-        errand = _Errand(self, job, jobs.TASK_TRANSCRIBE, jobs.QUEUE_STT, audio.to_bytes(pcm))
+        errand = _Errand(self, job, jobs.TASK_TRANSCRIBE, jobs.QUEUE_STT, audio.to_bytes(pcm), answer_s)
         async with contextlib.aclosing(errand.frames()) as frames:
             async for frame in frames:
                 if isinstance(frame, jobs.Transcribed):
@@ -155,7 +157,7 @@ class RemoteSpeech:
             voice=voice,
             speed=speed,
         )
-        errand = _Errand(self, job, jobs.TASK_SYNTHESISE, jobs.QUEUE_TTS, b"")
+        errand = _Errand(self, job, jobs.TASK_SYNTHESISE, jobs.QUEUE_TTS, b"", self._patience.answer_s)
         splice = Splice()
         replayed = False
         async with contextlib.aclosing(errand.frames()) as frames:
@@ -233,7 +235,9 @@ class Splice:
 class _Errand(Generic[AnyJob]):
     """One job from its submission to its end, seen from the gateway."""
 
-    def __init__(self, speech: RemoteSpeech, job: AnyJob, task_name: str, queue: str, utterance: bytes) -> None:
+    def __init__(
+        self, speech: RemoteSpeech, job: AnyJob, task_name: str, queue: str, utterance: bytes, answer_s: float
+    ) -> None:
         self.done = False
         self._speech = speech
         self._patience = speech._patience
@@ -242,14 +246,15 @@ class _Errand(Generic[AnyJob]):
         self._queue = queue
         self._utterance = utterance
         self._failed: set[int] = set()
-        self._deadline = time.monotonic() + self._patience.answer_s
+        self._answer_s = answer_s
+        self._deadline = time.monotonic() + answer_s
         self._sent_at = 0.0
         limit = int(self._patience.longest_phrase_s * TTS_HZ) * 2
         self._inbox = Inbox(job.tenant, job.job_id, limit)
 
     def extend(self) -> None:
         """Audio came: the next may take as long again."""
-        self._deadline = time.monotonic() + self._patience.answer_s
+        self._deadline = time.monotonic() + self._answer_s
 
     def find_missing(self) -> None:
         """The last frame came, but not all before it."""
@@ -288,7 +293,7 @@ class _Errand(Generic[AnyJob]):
     async def _look_at_clock(self) -> None:
         now = time.monotonic()
         if now >= self._deadline:
-            raise SpeechFailed(f"{self._queue}_timeout", f"no answer within {self._patience.answer_s:g} s")
+            raise SpeechFailed(f"{self._queue}_timeout", f"no answer within {self._answer_s:g} s")
         if now - max(self._inbox.heard_at, self._sent_at) >= self._patience.progress_s:
             await self._look_after_silence()
 

@@ -5,16 +5,13 @@ import click
 from agentvoicebox.stack.running import Run
 from agentvoicebox.stack.state import state_dir
 
-# The gateway's drain, then workers, then servers, each with its own patience, and some to spare.
-PATIENCE_S = 90.0
-
 
 @click.command()
 def command() -> None:
     """Stop the stack: calls may end first, then workers, then servers. Data stays."""
     run = Run(state_dir())
     try:
-        stopped = run.stop(PATIENCE_S)
+        stopped = run.stop()
     except TimeoutError as error:
         raise click.ClickException(str(error)) from error
     killed = run.end_leftovers()

@@ -19,11 +19,11 @@ def command() -> None:
     """
 
 
-def configured_models() -> list[str]:
-    """What ``up`` would use here."""
+def configured_models(*, llm: bool = True) -> list[str]:
+    """What ``up`` would use here; without ``llm``, never an embedded language model."""
     import os
 
-    return processes.wanted_models(os.environ, embedded_llm=processes.find_llm(os.environ) == "embedded")
+    return processes.wanted_models(os.environ, embedded_llm=llm and processes.find_llm(os.environ) == "embedded")
 
 
 @command.command("list")
@@ -42,9 +42,10 @@ def list_models() -> None:
 @command.command()
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="every model of the manifest")
-def pull(names: tuple[str, ...], everything: bool) -> None:
+@click.option("--without-llm", is_flag=True, help="no embedded language model, whatever is configured")
+def pull(names: tuple[str, ...], everything: bool, without_llm: bool) -> None:
     """Fetch models that are missing or damaged. Without NAMES: those that `up` uses."""
-    wanted = list(models.load_manifest()) if everything else list(names) or configured_models()
+    wanted = list(models.load_manifest()) if everything else list(names) or configured_models(llm=not without_llm)
     progress = PullProgress(click.echo)
     started = time.monotonic()
     try:

@@ -22,7 +22,6 @@ OLLAMA_TIMEOUT_S = 0.3
 EMBEDDED_LLM = "smollm2-135m-instruct-q4"
 OLLAMA_PORT = 11434
 PROVIDER_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
-DRAIN_S = 30.0
 WORKER_STOP_S = 12.0
 # Celery's warning is about pickle, which no queue accepts.
 ROOT_WARNING = "You're running the worker with superuser privileges"
@@ -94,10 +93,11 @@ def _ollama_answers(host: str) -> bool:
 
 def make_gateway(environment: dict[str, str], *, host: str, port: int) -> Service:
     """The server of calls and pages."""
-    drain_s = float(environment.get("AVB_DRAIN_S") or DRAIN_S)
+    from agentvoicebox.serve import stop_s
+
     argv = ("-m", "agentvoicebox.serve", "--host", host, "--port", str(port))
     command = _python(
-        "gateway", argv, environment, stop_signals=((signal.SIGTERM, drain_s + 10),), orphan_signal=signal.SIGKILL
+        "gateway", argv, environment, stop_signals=((signal.SIGTERM, stop_s()),), orphan_signal=signal.SIGKILL
     )
     asked = ports.LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     return Service(

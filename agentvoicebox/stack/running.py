@@ -13,6 +13,8 @@ from agentvoicebox.stack.commands import kill_group
 from agentvoicebox.stack.state import read_json, write_json
 
 LEFTOVER_PATIENCE_S = 5.0
+# To kill what does not end in its time, and to close logs.
+SPARE_S = 15.0
 
 
 class AlreadyRunning(Exception):
@@ -49,7 +51,7 @@ class Run:
         return False
 
     def read(self) -> dict[str, Any]:
-        """``pid``, ``base_url``, ``ready`` and ``services`` of the latest run, which may be over."""
+        """``pid``, ``base_url``, ``ready``, ``stop_s`` and ``services`` of the latest run, which may be over."""
         return read_json(self._document)
 
     def write(self, document: dict[str, Any]) -> None:
@@ -60,11 +62,15 @@ class Run:
         where = f" at {document['base_url']}" if document.get("base_url") else ""
         return f"already running{where} (process {document.get('pid', 'unknown')}); stop it with: ./avb down"
 
-    def stop(self, patience_s: float) -> bool:
-        """Ask the supervisor to end and wait for it; False when there is none. Raises TimeoutError."""
+    def stop(self, spare_s: float = SPARE_S) -> bool:
+        """Ask the supervisor to end and wait for it, ``spare_s`` longer than it may take by its own word.
+
+        False when there is none. Raises TimeoutError.
+        """
         if not self.is_held():
             return False
-        pid = int(self.read()["pid"])
+        document = self.read()
+        pid, patience_s = int(document["pid"]), float(document.get("stop_s", 0.0)) + spare_s
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + patience_s
         while self.is_held():

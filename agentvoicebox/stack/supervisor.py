@@ -288,7 +288,17 @@ class Supervisor:
                 "started_at_ticks": started_at_ticks(pid) if pid else None,
                 "restarts": watched.restarts,
             }
-        self._run.write(self._document | {"services": services})
+        self._run.write(self._document | {"stop_s": self._stop_s(), "services": services})
+
+    def _stop_s(self) -> float:
+        """The longest that a stop may take: one stage after another, in each stage whoever has the most patience."""
+        longest: dict[int, float] = {}
+        for watched in self._watched.values():
+            if watched.command:
+                patience_s = sum(patience_s for _, patience_s in watched.command.stop_signals)
+                stage = watched.service.stop_stage
+                longest[stage] = max(longest.get(stage, 0.0), patience_s)
+        return sum(longest.values())
 
 
 def _after(pause_s: float) -> str:

@@ -43,7 +43,7 @@ class ItemInline(admin.TabularInline):
 
 @admin.register(Conversation)
 class ConversationAdmin(TenantModelAdmin):
-    list_display = ["id", "agent", "channel", "started_at", "duration_s", "item_count", "end_reason"]
+    list_display = ["started_at", "agent", "channel", "duration_s", "item_count", "end_reason", "id"]
     list_filter = ["agent", "channel", "end_reason"]
     date_hierarchy = "started_at"
     search_fields = ["id", "conversation_id", "end_user"]

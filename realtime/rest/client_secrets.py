@@ -2,6 +2,7 @@
 
 import time
 
+import msgspec
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 
@@ -80,7 +81,14 @@ async def _create_beta(request: HttpRequest, *, transcription: bool) -> JsonResp
 
 
 async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[str, int, SessionConfig]:
-    """The secret's value, its end, and the session it will open. Raises Invalid."""
+    """The secret's value, its end, and the session it will open. Raises Invalid and TooManySecrets."""
+    size, limit = len(msgspec.json.encode(session)), settings.CLIENT_SECRET_SESSION_BYTES
+    if size > limit:
+        raise Invalid(
+            "session_too_large",
+            f"Invalid 'session': too large. Expected at most {limit} bytes of JSON, but got {size} instead.",
+            "session",
+        )
     model = session.get("model") or door.MODELS[0]
     slug = door.agent_of(model)
     try:

@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from realtime.protocol.shapes import Invalid
 from realtime.runtime.door import id_source
-from realtime.runtime.secrets import SecretsUnavailable
+from realtime.runtime.secrets import SecretsUnavailable, TooManySecrets
 from speech.engines import SpeechFailed
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,10 @@ View = Callable[..., Awaitable[HttpResponseBase]]
 
 
 class ApiError(Exception):
-    """A request is refused. ``param`` is the path of what was wrong; ``kind`` is OpenAI's ``type``."""
+    """A request is refused. ``param`` is the path of what was wrong; ``kind`` is OpenAI's ``type``.
+
+    ``retry_after_s`` is when another try makes sense.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         kind: str = "invalid_request_error",
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -43,6 +47,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.kind = kind
+        self.retry_after_s = 2 if retry_after_s is None and status == 503 else retry_after_s
 
     @property
     def body(self) -> dict[str, Any]:
@@ -76,7 +81,7 @@ def endpoint(method: str) -> Callable[[View], View]:
 
 def respond(error: Exception) -> JsonResponse:
     refusal = to_api_error(error)
-    headers = {"Retry-After": "2"} if refusal.status == 503 else {}
+    headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JsonResponse(refusal.body, status=refusal.status, headers=headers)
@@ -88,6 +93,9 @@ def to_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, Invalid):
         return ApiError(400, error.message, code=error.code, param=error.param)
+    if isinstance(error, TooManySecrets):
+        words = f"Rate limit reached for client secrets: this API key has {error.per_key} that have not expired yet."
+        return ApiError(429, words, code="rate_limit_exceeded", kind="requests", retry_after_s=error.retry_after_s)
     if isinstance(error, RequestDataTooBig):
         return ApiError(413, "The request body is too large.", code="request_too_large")
     if isinstance(error, BadRequest | SuspiciousOperation | MultiPartParserError):

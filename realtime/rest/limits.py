@@ -1,4 +1,4 @@
-"""How large a request to ``/v1`` may be. Django would write the whole body to disk before a view could look at it."""
+"""How large a request may be. Django would write the whole body to disk before a view could look at it."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -13,7 +13,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
-PREFIX = "/v1/"
+OPENAI_PREFIX, PLATFORM_PREFIX = "/v1/", "/api/v1/"
 UPLOADS = ("/v1/audio/transcriptions", "/v1/audio/translations")
 
 
@@ -28,19 +28,19 @@ class BodyTooLarge(Exception):
 
 
 class BodyLimit:
-    """ASGI: answers 413 as soon as a body is announced, or turns out, to be too large."""
+    """ASGI: answers 413 as soon as a body is announced, or turns out, to be too large; at every address."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
         limit = limit_of(scope["path"])
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
-            await refuse(send, limit, int(announced))
+            await refuse(send, scope["path"], limit, int(announced))
             return
         read = 0
 
@@ -55,12 +55,22 @@ class BodyLimit:
         try:
             await self._application(scope, receive_within_limit, send)
         except BodyTooLarge:  # while Django reads the body, so nothing has been answered yet
-            await refuse(send, limit, read)
+            await refuse(send, scope["path"], limit, read)
 
 
-async def refuse(send: Send, limit: int, size: int) -> None:
-    words = f"Maximum content size limit ({limit}) exceeded ({size} bytes read)"
-    body = msgspec.json.encode(ApiError(413, words, kind="server_error").body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+async def refuse(send: Send, path: str, limit: int, size: int) -> None:
+    content_type, body = refusal(path, limit, size)
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 413, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})
+
+
+def refusal(path: str, limit: int, size: int) -> tuple[bytes, bytes]:
+    """Content type and body, in the shape that the address answers in."""
+    words = f"Maximum content size limit ({limit}) exceeded ({size} bytes read)"
+    if path.startswith(OPENAI_PREFIX):
+        return b"application/json", msgspec.json.encode(ApiError(413, words, kind="server_error").body)
+    if path.startswith(PLATFORM_PREFIX):
+        error = {"code": "body_too_large", "message": f"The body may have at most {limit} bytes.", "param": None}
+        return b"application/json", msgspec.json.encode({"status": "error", "error": error})
+    return b"text/plain; charset=utf-8", f"{words}\n".encode()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from realtime.rest.capacity import Capacity
 from realtime.rest.errors import ApiError
 from realtime.runtime.ports import Speaking
 from realtime.runtime.secrets import ClientSecrets
@@ -23,8 +24,10 @@ class FileHearing(Protocol):
         language: str | None,
         prompt: str | None,
         translate: bool = False,
+        answer_s: float | None = None,
     ) -> Transcript:
-        """Raises speech.engines.SpeechFailed. Cancelling the task drops the job, on the worker too."""
+        """``answer_s`` is how long it may take; as long as a turn of a call, when not given. Cancelling the task drops
+        the job, on the worker too. Raises speech.engines.SpeechFailed."""
         ...
 
     async def live_workers(self, queue: str) -> list[WorkerState]:
@@ -37,6 +40,7 @@ class RestPorts:
     hearing: FileHearing
     speaking: Speaking
     secrets: ClientSecrets
+    capacity: Capacity
 
 
 _installed: list[RestPorts] = []

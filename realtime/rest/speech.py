@@ -52,7 +52,7 @@ async def create_speech(request: HttpRequest) -> StreamingHttpResponse:
     asked = request_shape().check(read_json(request), "")
     require_model(asked["model"], SPEECH_MODELS)
     check_voice(asked["voice"], "voice")
-    phrases = [phrase for phrase in split(asked["input"]) if speakable(phrase)]
+    phrases = await asyncio.to_thread(split, asked["input"])
     if not phrases:
         raise Invalid("invalid_value", "Invalid 'input': there is nothing in it that can be spoken.", "input")
     voice = asked["voice"] if isinstance(asked["voice"], str) else asked["voice"]["id"]
@@ -67,8 +67,9 @@ async def create_speech(request: HttpRequest) -> StreamingHttpResponse:
 
 
 def split(text: str) -> list[str]:
+    """The phrases that can be spoken. For the longest text this takes 20 ms."""
     splitter = PhraseSplitter()
-    return splitter.push(text) + splitter.flush()
+    return [phrase for phrase in splitter.push(text) + splitter.flush() if speakable(phrase)]
 
 
 async def encode(first: Pcm | None, chunks: AsyncGenerator[Pcm, None], encoder: Encoder) -> AsyncGenerator[bytes, None]:

@@ -1,5 +1,6 @@
 """Server-sent events: one JSON object in each, with its ``type`` inside."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -20,7 +21,8 @@ def event_stream(events: AsyncGenerator[dict[str, Any], None]) -> StreamingHttpR
         async with aclosing(events):
             try:
                 async for event in events:
-                    yield _frame(event)
+                    # The last event of an hour's transcript takes milliseconds.
+                    yield await asyncio.to_thread(_frame, event)
             except Exception as error:
                 yield _frame({"type": "error", **to_api_error(error).body})
 

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 
@@ -14,7 +15,7 @@ from realtime.rest import transcripts
 from realtime.rest.authentication import KeyHolder, authenticate
 from realtime.rest.errors import endpoint
 from realtime.rest.names import TRANSCRIPTION_MODELS, require_model
-from realtime.rest.ports import FileHearing, installed
+from realtime.rest.ports import FileHearing, RestPorts, installed
 from realtime.rest.sse import event_stream
 from realtime.rest.uploads import read_upload
 from realtime.rest.usage import transcription_usage
@@ -24,6 +25,8 @@ from speech.pauses import split_at_pauses
 from tenants.models import Scope
 
 PIECES_AHEAD = 2
+Piece = tuple[float, Transcript]
+"""(second at which it begins, what was said)"""
 LANGUAGE = Text(3, "^[a-z]{2,3}$")
 SHARED_FIELDS: dict[str, Shape] = {
     "model": Text(),
@@ -62,46 +65,48 @@ TRANSLATION = Object(SHARED_FIELDS, ("model",))
 async def create_transcription(request: HttpRequest) -> HttpResponseBase:
     """``temperature`` and ``chunking_strategy`` are taken and change nothing: recognition is greedy, and long
     recordings are always cut at pauses. As at OpenAI, ``whisper-1`` does not stream."""
-    holder = await authenticate(request, Scope.SPEECH)
-    asked, pcm = await read_upload(request, TRANSCRIPTION)
-    require_model(asked["model"], TRANSCRIPTION_MODELS)
-    answer_format = asked.get("response_format", "json")
-    granularities = asked.get("timestamp_granularities", [])
-    if granularities and answer_format != "verbose_json":
-        raise Invalid(
-            "invalid_value",
-            "Timestamp granularities are only there with response_format 'verbose_json'.",
-            "timestamp_granularities",
+    holder, ports = await authenticate(request, Scope.SPEECH), installed()
+    async with AsyncExitStack() as place:
+        await place.enter_async_context(ports.capacity.recordings)
+        asked, pcm = await read_upload(request, TRANSCRIPTION)
+        require_model(asked["model"], TRANSCRIPTION_MODELS)
+        answer_format = asked.get("response_format", "json")
+        granularities = asked.get("timestamp_granularities", [])
+        if granularities and answer_format != "verbose_json":
+            raise Invalid(
+                "invalid_value",
+                "Timestamp granularities are only there with response_format 'verbose_json'.",
+                "timestamp_granularities",
+            )
+        language = asked.get("language") or (asked["languages"][0] if len(asked.get("languages", [])) == 1 else None)
+        if language not in (None, "en"):
+            await require_languages(ports.hearing, f"understand '{language}'", "language")
+        job = Job(ports, holder, request.request_id, language, prompt_of(asked))
+        with_logprobs = "logprobs" in asked.get("include", [])
+        if asked.get("stream") and asked["model"] != "whisper-1":
+            pieces = hold(place.pop_all(), job.pieces(pcm))
+            # What fails before the first words still has a status to fail with.
+            first = await anext(pieces)
+            return event_stream(transcript_events(first, pieces, prompt_of(asked), len(pcm) / STT_HZ, with_logprobs))
+        recording = await job.recording(pcm)
+        return await asyncio.to_thread(
+            respond_with, recording, answer_format, "transcribe", granularities, with_logprobs
         )
-    hearing = installed().hearing
-    language = asked.get("language") or (asked["languages"][0] if len(asked.get("languages", [])) == 1 else None)
-    if language not in (None, "en"):
-        await require_languages(hearing, f"understand '{language}'", "language")
-    job = Job(hearing, holder, request.request_id, language, prompt_of(asked))
-    with_logprobs = "logprobs" in asked.get("include", [])
-    if asked.get("stream") and asked["model"] != "whisper-1":
-        pieces = job.pieces(pcm)
-        first = await anext(pieces)
-        return event_stream(transcript_events(first, pieces, prompt_of(asked), len(pcm) / STT_HZ, with_logprobs))
-    recording = await job.recording(pcm)
-    if answer_format == "json":
-        return JsonResponse(transcripts.to_json(recording, with_logprobs=with_logprobs))
-    return respond_with(recording, answer_format, "transcribe", granularities)
 
 
 @endpoint("POST")
 async def create_translation(request: HttpRequest) -> HttpResponseBase:
     """Into English, by a model that knows more than English."""
-    holder = await authenticate(request, Scope.SPEECH)
-    asked, pcm = await read_upload(request, TRANSLATION)
-    require_model(asked["model"], TRANSCRIPTION_MODELS)
-    hearing = installed().hearing
-    await require_languages(hearing, "translate", "model")
-    job = Job(hearing, holder, request.request_id, None, asked.get("prompt", ""), translate=True)
-    recording = await job.recording(pcm)
-    if asked.get("response_format", "json") == "json":
-        return JsonResponse({"text": recording.text})
-    return respond_with(recording, asked["response_format"], "translate", [])
+    holder, ports = await authenticate(request, Scope.SPEECH), installed()
+    async with ports.capacity.recordings:
+        asked, pcm = await read_upload(request, TRANSLATION)
+        require_model(asked["model"], TRANSCRIPTION_MODELS)
+        await require_languages(ports.hearing, "translate", "model")
+        job = Job(ports, holder, request.request_id, None, asked.get("prompt", ""), translate=True)
+        recording = await job.recording(pcm)
+        if asked.get("response_format", "json") == "json":
+            return JsonResponse({"text": recording.text})
+        return await asyncio.to_thread(respond_with, recording, asked["response_format"], "translate")
 
 
 def prompt_of(asked: dict[str, Any]) -> str:
@@ -121,8 +126,15 @@ async def require_languages(hearing: FileHearing, what: str, param: str) -> None
 
 
 def respond_with(
-    recording: transcripts.Recording, answer_format: str, task: str, granularities: list[str]
+    recording: transcripts.Recording,
+    answer_format: str,
+    task: str,
+    granularities: Sequence[str] = (),
+    with_logprobs: bool = False,
 ) -> HttpResponse:
+    """An hour with its words takes 50 ms: off the event loop."""
+    if answer_format == "json":
+        return JsonResponse(transcripts.to_json(recording, with_logprobs=with_logprobs))
     if answer_format == "verbose_json":
         return JsonResponse(transcripts.to_verbose_json(recording, task=task, granularities=granularities))
     texts = {
@@ -133,17 +145,25 @@ def respond_with(
     return HttpResponse(texts[answer_format](), content_type="text/plain; charset=utf-8")
 
 
+async def hold(place: AsyncExitStack, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    """The pieces; the recording's place becomes free with the last one, or when nobody asks for more. Ask for the
+    first at once: a generator that has not begun gives nothing back."""
+    async with place, aclosing(pieces):
+        async for piece in pieces:
+            yield piece
+
+
 async def transcript_events(
-    first: tuple[float, Transcript],
-    pieces: AsyncGenerator[tuple[float, Transcript], None],
+    first: Piece,
+    pieces: AsyncGenerator[Piece, None],
     prompt: str,
     audio_s: float,
     with_logprobs: bool,
 ) -> AsyncGenerator[dict[str, Any], None]:
     """One delta for each piece that has words; joined, the deltas are the text."""
-    heard: list[tuple[float, Transcript]] = []
+    heard: list[Piece] = []
 
-    async def all_pieces() -> AsyncGenerator[tuple[float, Transcript], None]:
+    async def all_pieces() -> AsyncGenerator[Piece, None]:
         yield first
         async for piece in pieces:
             yield piece
@@ -156,11 +176,15 @@ async def transcript_events(
                 extra = {"logprobs": transcripts.logprobs(piece[1].words)} if with_logprobs else {}
                 yield {"type": "transcript.text.delta", "delta": delta, **extra}
             heard.append(piece)
+    yield await asyncio.to_thread(last_event, heard, prompt, audio_s, with_logprobs)
+
+
+def last_event(heard: list[Piece], prompt: str, audio_s: float, with_logprobs: bool) -> dict[str, Any]:
     recording = transcripts.join(heard, audio_s)
     done: dict[str, Any] = {"type": "transcript.text.done", "text": recording.text}
     if with_logprobs:
         done |= {"logprobs": transcripts.logprobs(recording.words)}
-    yield done | {"usage": transcription_usage(prompt, recording.text, audio_s)}
+    return done | {"usage": transcription_usage(prompt, recording.text, audio_s)}
 
 
 class Job:
@@ -168,7 +192,7 @@ class Job:
 
     def __init__(
         self,
-        hearing: FileHearing,
+        ports: RestPorts,
         holder: KeyHolder,
         request_id: str,
         language: str | None,
@@ -176,7 +200,8 @@ class Job:
         *,
         translate: bool = False,
     ) -> None:
-        self._hearing = hearing
+        self._hearing = ports.hearing
+        self._capacity = ports.capacity
         self._holder = holder
         self._request_id = request_id
         self._language = language
@@ -186,10 +211,11 @@ class Job:
     async def recording(self, pcm_16khz: Pcm) -> transcripts.Recording:
         """Raises SpeechFailed."""
         async with aclosing(self.pieces(pcm_16khz)) as pieces:
-            return transcripts.join([piece async for piece in pieces], len(pcm_16khz) / STT_HZ)
+            heard = [piece async for piece in pieces]
+        return await asyncio.to_thread(transcripts.join, heard, len(pcm_16khz) / STT_HZ)
 
-    async def pieces(self, pcm_16khz: Pcm) -> AsyncGenerator[tuple[float, Transcript], None]:
-        """(second at which it begins, what was said), in order; the next is under way meanwhile. At least one."""
+    async def pieces(self, pcm_16khz: Pcm) -> AsyncGenerator[Piece, None]:
+        """In order; the next is under way meanwhile. At least one."""
         waiting = deque(await asyncio.to_thread(split_at_pauses, pcm_16khz, STT_HZ))
         running: deque[tuple[int, asyncio.Task[Transcript]]] = deque()
         try:
@@ -207,12 +233,14 @@ class Job:
             await asyncio.gather(*(task for _, task in running), return_exceptions=True)
 
     async def _transcribe(self, pcm_16khz: Pcm) -> Transcript:
-        return await self._hearing.transcribe(
-            pcm_16khz,
-            tenant=self._holder.tenant,
-            session_id=self._request_id,
-            sample_rate_hz=STT_HZ,
-            language=self._language,
-            prompt=self._prompt,
-            translate=self._translate,
-        )
+        async with self._capacity.pieces:
+            return await self._hearing.transcribe(
+                pcm_16khz,
+                tenant=self._holder.tenant,
+                session_id=self._request_id,
+                sample_rate_hz=STT_HZ,
+                language=self._language,
+                prompt=self._prompt,
+                translate=self._translate,
+                answer_s=settings.TRANSCRIPTION_ANSWER_S,
+            )

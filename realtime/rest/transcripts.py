@@ -3,6 +3,7 @@
 import math
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,7 @@ def to_json(recording: Recording, *, with_logprobs: bool) -> dict[str, Any]:
     return answer
 
 
-def to_verbose_json(recording: Recording, *, task: str, granularities: list[str]) -> dict[str, Any]:
+def to_verbose_json(recording: Recording, *, task: str, granularities: Sequence[str]) -> dict[str, Any]:
     """Whisper's tokens are not kept, so ``tokens`` is empty; pieces in which it heard no speech are not among the
     segments, so ``no_speech_prob`` is 0."""
     language = "english" if task == "translate" else language_name(recording.language)

@@ -7,6 +7,7 @@ tenant is in what lies there. Redis forgets a secret when its time is over.
 import hashlib
 import secrets
 import string
+import time
 from typing import Any
 
 import msgspec
@@ -20,6 +21,19 @@ ALPHABET = string.ascii_letters + string.digits
 RANDOM_CHARACTERS = 32
 SHORTEST_S, DEFAULT_S, LONGEST_S = 10, 600, 7_200
 BETA_DEFAULT_S = 60
+
+# KEYS: the secret, its key's live secrets by their end. ARGV: the secret, its hash, its life in seconds, its end, now,
+# the most of one key. Gives 0, or the end of the secret that ends first when there are too many.
+CREATE = f"""
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
+if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[6]) then
+  return tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2])
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[4], ARGV[2])
+redis.call('EXPIRE', KEYS[2], {LONGEST_S})
+return 0
+"""
 
 
 class ClientSecret(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,10 +51,20 @@ class SecretsUnavailable(Exception):
     """Redis does not answer, so no secret can be made or looked up."""
 
 
-class ClientSecrets:
-    """Secrets of all tenants, in Redis. ``timeout_s`` bounds each answer."""
+class TooManySecrets(Exception):
+    """A key has as many live secrets as it may have; ``retry_after_s`` is when the first of them ends."""
 
-    def __init__(self, redis_url: str, timeout_s: float) -> None:
+    def __init__(self, per_key: int, retry_after_s: int) -> None:
+        super().__init__(f"this key has {per_key} live client secrets already")
+        self.per_key = per_key
+        self.retry_after_s = retry_after_s
+
+
+class ClientSecrets:
+    """Secrets of all tenants, in Redis. ``timeout_s`` bounds each answer, ``per_key`` an API key's live secrets."""
+
+    def __init__(self, redis_url: str, timeout_s: float, per_key: int) -> None:
+        self._per_key = per_key
         pool = redis.BlockingConnectionPool.from_url(
             redis_url,
             max_connections=8,
@@ -53,12 +77,27 @@ class ClientSecrets:
         self._redis: Any = redis.Redis(connection_pool=pool)
 
     async def create(self, secret: ClientSecret, ttl_s: int) -> str:
-        """The secret's value, which is kept nowhere. It may open several sessions. Raises SecretsUnavailable."""
+        """The secret's value, which is kept nowhere. It may open several sessions. Raises TooManySecrets and
+        SecretsUnavailable."""
         value = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARACTERS))
+        key, now = secret_key(value), int(time.time())
         try:
-            await self._redis.set(secret_key(value), msgspec.json.encode(secret), ex=ttl_s)
+            first_ends = await self._redis.eval(
+                CREATE,
+                2,
+                key,
+                live_key(secret.tenant, secret.key_id),
+                msgspec.json.encode(secret),
+                key.rpartition(":")[2],
+                ttl_s,
+                secret.expires_at,
+                now,
+                self._per_key,
+            )
         except (RedisError, OSError) as error:
             raise SecretsUnavailable("Redis does not answer") from error
+        if first_ends:
+            raise TooManySecrets(self._per_key, max(1, first_ends - now))
         return value
 
     async def find(self, value: str) -> ClientSecret | None:
@@ -81,3 +120,8 @@ def is_client_secret(key: str) -> bool:
 def secret_key(value: str) -> str:
     """Where a secret lies: whoever reads Redis cannot call with what they see there."""
     return f"avb:client_secret:{hashlib.sha256(value.encode()).hexdigest()}"
+
+
+def live_key(tenant: str, key_id: str) -> str:
+    """Sorted set: the hashes of the secrets that an API key has made, by the Unix time at which each ends."""
+    return f"avb:{tenant}:client_secrets:{key_id}"

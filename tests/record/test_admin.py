@@ -1,5 +1,7 @@
 """Django's admin: what the owner of a tenant and the platform's operator see, and what they may do."""
 
+import re
+
 import pytest
 from django.test import Client
 from django_tenants.utils import tenant_context
@@ -45,6 +47,27 @@ def test_an_owner_reads_their_conversations_with_items(owner: Client) -> None:
     assert "hello from alpha" in page
     assert "welcome to alpha" in page
     assert 'name="_save"' not in page
+
+
+def test_a_long_conversation_shows_its_latest_items_and_says_so(world: World, owner: Client, settings) -> None:
+    with tenant_context(world.alpha.tenant):
+        apply_events(call("sess_long", "alpha-desk", [f"word {number}." for number in range(12)]))
+    settings.API_MAX_ITEMS = 5
+    page = owner.get("/admin/archive/conversation/sess_5Flong/change/").content.decode()
+    assert [f"word {number}." in page for number in range(12)] == [False] * 7 + [True] * 5
+    assert page.index("word 10.") < page.index("word 11.")
+    assert "7 more items are not shown" in page
+    settings.API_MAX_ITEMS = 12
+    page = owner.get("/admin/archive/conversation/sess_5Flong/change/").content.decode()
+    assert "word 0." in page
+    assert "not shown" not in page
+
+
+def test_pages_bring_an_icon_and_only_files_of_this_server(owner: Client) -> None:
+    for path in ("", "archive/conversation/", "archive/conversation/sess_5Falpha/change/"):
+        page = owner.get(f"/admin/{path}").content.decode()
+        assert '<link rel="icon" href="/static/icon.svg"' in page
+        assert not re.search(r"""(src|href)=["'](https?:)?//""", page)
 
 
 def test_a_conversation_cannot_be_changed_in_the_admin(owner: Client) -> None:

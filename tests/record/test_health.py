@@ -1,15 +1,43 @@
 """``/health``, ``/ready`` and ``/metrics``."""
 
+import asyncio
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
+from django.db import OperationalError
 from django.test import AsyncClient, Client
 
+from agentvoicebox import health
 from agentvoicebox.stack.valkey import EmbeddedValkey
 from speech.jobs import workers_key
 
 ANYWHERE = {"Host": "10.1.2.3:8000"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    """What ``/ready`` found for another test tells nothing here."""
+    health.READINESS.forget()
+    yield
+    health.READINESS.forget()
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When the dependencies were looked at; each look takes 0.2 s."""
+    seen: list[float] = []
+
+    def look() -> dict[str, object]:
+        seen.append(time.monotonic())
+        time.sleep(0.2)
+        return {"status": "unavailable", "checks": {}}
+
+    monkeypatch.setattr(health, "_look", look)
+    return seen
 
 
 @pytest.fixture
@@ -80,6 +108,42 @@ def test_what_does_not_answer_is_named_without_its_address(
     assert response.json()["checks"]["redis"]["status"] == "unavailable"
     assert response.json()["checks"]["postgres"]["status"] == "ok"
     assert "hunter2" not in response.content.decode()
+
+
+def test_an_answer_holds_for_a_second(probes: Client, looks: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [probes.get("/ready").status_code for _ in range(5)] == [503] * 5
+    assert len(looks) == 1
+    monkeypatch.setattr(health, "KEPT_S", 0.0)
+    health.READINESS.forget()
+    assert [probes.get("/ready/").status_code for _ in range(2)] == [503] * 2
+    assert len(looks) == 3
+
+
+def test_those_who_ask_at_once_share_one_look(looks: list[float]) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: Client(headers=ANYWHERE).get("/ready").status_code, range(8)))
+    assert answers == [503] * 8
+    assert len(looks) == 1
+
+
+async def test_a_crowd_at_ready_takes_no_threads_from_others(looks: list[float]) -> None:
+    before = threading.active_count()
+    asking = [asyncio.ensure_future(AsyncClient(headers=ANYWHERE).get("/ready")) for _ in range(50)]
+    await asyncio.sleep(0.1)
+    assert threading.active_count() <= before + 1
+    assert {response.status_code for response in await asyncio.gather(*asking)} == {503}
+    assert len(looks) == 1
+
+
+def test_a_database_that_fails_is_named_without_its_address(
+    probes: Client, workers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> str:
+        raise OperationalError('connection to server at "db.inside" (10.9.8.7), port 5432 failed: user "avb"')
+
+    monkeypatch.setattr(health, "_ask_postgres", fail)
+    check = probes.get("/ready").json()["checks"]["postgres"]
+    assert (check["status"], check["detail"]) == ("unavailable", "OperationalError: does not answer")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,6 +10,7 @@ import pytest
 from django.core.asgi import get_asgi_application
 from openai import AsyncOpenAI
 
+from realtime.rest.capacity import Capacity
 from realtime.rest.limits import BodyLimit
 from realtime.rest.ports import RestPorts, install
 from realtime.runtime.secrets import ClientSecrets
@@ -54,7 +55,10 @@ class Speech:
             raise SpeechFailed(self.fails, "no engine")
         text = self.said[min(len(self.heard), len(self.said)) - 1]
         words = tuple(Word(word, n * 0.5, n * 0.5 + 0.4, 0.5) for n, word in enumerate(text.split()))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(0)
+        self.at_once -= 1
         return Transcript(text, "en", len(pcm) / 16_000, words)
 
     async def live_workers(self, queue: str) -> list[WorkerState]:
@@ -71,7 +75,7 @@ def speech() -> Speech:
 
 @pytest.fixture
 async def secrets(valkey_url: str) -> AsyncIterator[ClientSecrets]:
-    secrets = ClientSecrets(valkey_url, timeout_s=1.0)
+    secrets = ClientSecrets(valkey_url, timeout_s=1.0, per_key=1_000)
     yield secrets
     await secrets.stop()
 
@@ -80,9 +84,14 @@ Connect = Callable[[str | None], httpx2.AsyncClient]
 
 
 @pytest.fixture
-async def connect(speech: Speech, secrets: ClientSecrets, world: World) -> AsyncIterator[Connect]:
+def capacity() -> Capacity:
+    return Capacity(recordings=4, pieces=2, wait_s=0.05)
+
+
+@pytest.fixture
+async def connect(speech: Speech, secrets: ClientSecrets, capacity: Capacity, world: World) -> AsyncIterator[Connect]:
     """``connect(key)`` gives an HTTP client that comes with this key, or without one."""
-    install(RestPorts(speech, speech, secrets))
+    install(RestPorts(speech, speech, secrets, capacity))
     transport = httpx2.ASGITransport(app=BodyLimit(get_asgi_application()))
     clients: list[httpx2.AsyncClient] = []
 

@@ -1,5 +1,6 @@
 """Ephemeral secrets: what they hold, how long, and what is refused."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -9,7 +10,8 @@ from openai import AsyncOpenAI
 from openai.types.realtime import ClientSecretCreateResponse
 from pytest_django import Settings
 
-from realtime.runtime.secrets import ClientSecrets, secret_key
+from realtime.rest import ports
+from realtime.runtime.secrets import ClientSecret, ClientSecrets, TooManySecrets, live_key, secret_key
 from tenants.models import Scope
 from tests.record.world import World
 from tests.rest.conftest import Connect
@@ -172,14 +174,66 @@ async def test_a_key_without_the_scope_makes_none(connect: Connect, world: World
 
 
 async def test_without_redis_the_client_hears_to_try_again(http: httpx2.AsyncClient) -> None:
-    from realtime.rest import ports
-
-    broken = ClientSecrets("redis://127.0.0.1:9/0", timeout_s=0.2)
-    ports.install(ports.RestPorts(ports.installed().hearing, ports.installed().speaking, broken))
+    broken = ClientSecrets("redis://127.0.0.1:9/0", timeout_s=0.2, per_key=1)
+    ports.install(dataclasses.replace(ports.installed(), secrets=broken))
     answer = await http.post("/v1/realtime/client_secrets")
     await broken.stop()
     assert answer.status_code == 503
     assert answer.json()["error"]["type"] == "server_error"
+
+
+async def test_a_session_may_be_only_so_large(http: httpx2.AsyncClient, settings: Settings) -> None:
+    assert settings.CLIENT_SECRET_SESSION_BYTES == 64 * 1024
+    for address, body in (
+        ("client_secrets", {"session": {"type": "realtime", "instructions": "a" * 65_536}}),
+        ("sessions", {"instructions": "a" * 65_536}),
+    ):
+        answer = await http.post(f"/v1/realtime/{address}", json=body)
+        assert answer.status_code == 400
+        assert (answer.json()["error"]["code"], answer.json()["error"]["param"]) == ("session_too_large", "session")
+        assert "at most 65536 bytes of JSON" in answer.json()["error"]["message"]
+    answer = await http.post(
+        "/v1/realtime/client_secrets", json={"session": {"type": "realtime", "instructions": "a" * 65_000}}
+    )
+    assert answer.status_code == 200
+
+
+async def test_a_key_has_only_so_many_live_secrets(
+    connect: Connect, secrets: ClientSecrets, world: World, settings: Settings, valkey_url: str
+) -> None:
+    assert settings.CLIENT_SECRETS_PER_KEY == 1_000
+    few = ClientSecrets(valkey_url, timeout_s=1.0, per_key=2)
+    ports.install(dataclasses.replace(ports.installed(), secrets=few))
+    http = connect(await committed_key(world.alpha.tenant, [Scope.REALTIME]))
+    body = {"expires_after": {"anchor": "created_at", "seconds": 30}}
+    answers = [await http.post("/v1/realtime/client_secrets", json=body) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    error = answers[-1].json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("requests", "rate_limit_exceeded", None)
+    assert "has 2 that have not expired yet" in error["message"]
+    assert 25 <= int(answers[-1].headers["retry-after"]) <= 30
+    # Other keys have their own.
+    assert (await connect(world.alpha.key).post("/v1/realtime/client_secrets")).status_code == 200
+    await few.stop()
+
+
+async def test_secrets_that_have_ended_are_not_counted(valkey_url: str) -> None:
+    import redis
+
+    few = ClientSecrets(valkey_url, timeout_s=1.0, per_key=1)
+    holder = {"tenant": "alpha", "key_id": f"key_{time.time_ns()}", "agent": None, "session": {}}
+    now = int(time.time())
+    await few.create(ClientSecret(**holder, expires_at=now), 10)
+    value = await few.create(ClientSecret(**holder, expires_at=now + 60), 60)
+    with pytest.raises(TooManySecrets) as refusal:
+        await few.create(ClientSecret(**holder, expires_at=now + 10), 10)
+    assert 55 <= refusal.value.retry_after_s <= 60
+    await few.create(ClientSecret(**holder | {"tenant": "beta"}, expires_at=now + 60), 60)
+    await few.stop()
+    with redis.Redis.from_url(valkey_url) as client:
+        live = live_key("alpha", holder["key_id"])
+        assert client.zrange(live, 0, -1) == [secret_key(value).rpartition(":")[2].encode()]
+        assert 0 < client.ttl(live) <= 7_200
 
 
 async def test_webrtc_calls_say_that_they_are_not_there_yet(http: httpx2.AsyncClient) -> None:

@@ -1,10 +1,14 @@
 """Encoded speech, uploads, pauses and tempo."""
 
+import io
 import itertools
+import wave
 
+import av
 import numpy as np
 import pytest
 
+from speech import encode
 from speech.encode import FORMATS, UploadRefused, decode_upload, open_encoder
 from speech.engines import STT_HZ, TTS_HZ, Pcm
 from speech.pauses import split_at_pauses
@@ -18,6 +22,29 @@ def tone(seconds: float, hz: int, pitch_hz: float = 440.0) -> Pcm:
 def pitch_of(pcm: Pcm, hz: int) -> float:
     spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm))))
     return float(np.argmax(spectrum)) * hz / len(pcm)
+
+
+def wav_of(pcm: Pcm, hz: int, channels: int = 1) -> bytes:
+    """The same in every channel."""
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as wav:
+        wav.setnchannels(channels)
+        wav.setsampwidth(2)
+        wav.setframerate(hz)
+        wav.writeframes(np.repeat(pcm, channels).tobytes())
+    return stream.getvalue()
+
+
+def encoded(container: str, codec: str, seconds: float, hz: int, layout: str = "mono") -> bytes:
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=container) as sink:
+        track = sink.add_stream(codec, rate=hz, layout=layout)
+        pcm = np.repeat(tone(seconds, hz), 2 if layout == "stereo" else 1)
+        frame = av.AudioFrame.from_ndarray(pcm.reshape(1, -1), "s16", layout)
+        frame.sample_rate = hz
+        sink.mux(track.encode(frame))
+        sink.mux(track.encode(None))
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "pcm"])
@@ -43,16 +70,7 @@ def test_an_unknown_format_is_named() -> None:
 
 
 def test_stereo_at_another_rate_becomes_mono_at_16_khz() -> None:
-    import io
-    import wave
-
-    stream = io.BytesIO()
-    with wave.open(stream, "wb") as wav:
-        wav.setnchannels(2)
-        wav.setsampwidth(2)
-        wav.setframerate(44_100)
-        wav.writeframes(np.repeat(tone(1, 44_100), 2).tobytes())
-    heard = decode_upload(stream.getvalue(), longest_s=10)
+    heard = decode_upload(wav_of(tone(1, 44_100), 44_100, channels=2), longest_s=10)
     assert len(heard) == pytest.approx(STT_HZ, abs=50)
     assert pitch_of(heard, STT_HZ) == pytest.approx(440, abs=2)
 
@@ -69,6 +87,77 @@ def test_a_long_recording_in_a_small_file_is_refused_while_it_is_read() -> None:
     assert len(data) < 200_000
     with pytest.raises(UploadRefused, match="longer than 60 seconds"):
         decode_upload(data, longest_s=60)
+
+
+@pytest.mark.parametrize("hz", [1, 8, 3_999, 384_001])
+def test_a_rate_that_nobody_records_at_is_refused(hz: int) -> None:
+    """At 8 Hz these 8 kB would become 16 MB, and a FLAC file of that size gigabytes."""
+    with pytest.raises(UploadRefused, match=f"sample rate of {hz} Hz. Use one from 4000 to 384000 Hz"):
+        decode_upload(wav_of(np.zeros(4_096, np.int16), hz), longest_s=3_600)
+
+
+@pytest.mark.parametrize("hz", [4_000, 384_000])
+def test_the_slowest_and_the_fastest_rate(hz: int) -> None:
+    assert len(decode_upload(wav_of(tone(1, hz), hz), longest_s=10)) == pytest.approx(STT_HZ, abs=50)
+
+
+@pytest.mark.parametrize("channels", [16, 17])
+def test_channels(channels: int) -> None:
+    data = wav_of(tone(1, STT_HZ), STT_HZ, channels)
+    if channels <= 16:
+        assert len(decode_upload(data, longest_s=10)) == pytest.approx(STT_HZ, abs=50)
+    else:
+        with pytest.raises(UploadRefused, match=r"17 channels\. Use at most 16"):
+            decode_upload(data, longest_s=10)
+
+
+def test_a_recording_is_measured_before_it_is_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resample(self: object, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        raise AssertionError("16 s of it came here")
+
+    monkeypatch.setattr("speech.encode.av.AudioResampler", type("Untouched", (), {
+        "__init__": lambda self, **form: None, "resample": resample,
+    }))  # fmt: skip
+    with pytest.raises(UploadRefused, match=r"longer than 0\.01 seconds"):
+        decode_upload(wav_of(tone(16, 4_000), 4_000), longest_s=0.01)
+
+
+@pytest.mark.parametrize(("container", "codec"), [("mp3", "libmp3lame"), ("adts", "aac")])
+def test_joined_recordings_are_heard_to_their_end(container: str, codec: str) -> None:
+    parts = [(44_100, "stereo"), (24_000, "mono"), (44_100, "mono")]
+    data = b"".join(encoded(container, codec, 2, hz, layout) for hz, layout in parts)
+    heard = decode_upload(data, longest_s=10)
+    assert len(heard) / STT_HZ == pytest.approx(6, abs=0.3)
+    for second in (0.5, 2.7, 4.9):
+        part = heard[int(second * STT_HZ) :][: STT_HZ // 2]
+        assert pitch_of(part, STT_HZ) == pytest.approx(440, abs=4)
+    with pytest.raises(UploadRefused, match="longer than 5 seconds"):
+        decode_upload(data, longest_s=5)
+
+
+def test_a_recording_may_change_its_form_only_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded("adts", "aac", 1, 44_100) + encoded("adts", "aac", 1, 24_000) + encoded("adts", "aac", 1, 48_000)
+    monkeypatch.setattr(encode, "MOST_CHANGES", 2)
+    assert len(decode_upload(data, longest_s=10)) / STT_HZ == pytest.approx(3, abs=0.3)
+    monkeypatch.setattr(encode, "MOST_CHANGES", 1)
+    with pytest.raises(UploadRefused, match="more than 1 times"):
+        decode_upload(data, longest_s=10)
+
+
+def test_chained_ogg_is_read_whole_or_refused() -> None:
+    same = encoded("ogg", "libopus", 1, 48_000) + encoded("ogg", "libopus", 2, 48_000)
+    assert len(decode_upload(same, longest_s=10)) / STT_HZ == pytest.approx(3, abs=0.1)
+    mixed = encoded("ogg", "libopus", 1, 48_000, "stereo") + encoded("ogg", "libopus", 2, 48_000)
+    with pytest.raises(UploadRefused, match=r"joined into one\. Send them one by one"):
+        decode_upload(mixed, longest_s=10)
+
+
+def test_damage_in_the_midst_is_passed_over() -> None:
+    encoder = open_encoder("mp3")
+    data = bytearray(encoder.push(tone(6, TTS_HZ)) + encoder.flush())
+    middle = len(data) // 2
+    data[middle : middle + 2_000] = b"\xff" * 2_000
+    assert 5.0 < len(decode_upload(bytes(data), longest_s=10)) / STT_HZ < 6.2
 
 
 @pytest.mark.parametrize(

