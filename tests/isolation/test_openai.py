@@ -10,9 +10,9 @@ from tenants.models import ApiKey, Scope
 from tenants.operations import issue_key, revoke_key
 from tests.isolation.test_routes import OPENAI
 from tests.record.world import World
-from tests.rest.conftest import Connect, connect, secrets, speech
+from tests.rest.conftest import Connect, capacity, connect, secrets, speech
 
-__all__ = ["connect", "secrets", "speech"]
+__all__ = ["capacity", "connect", "secrets", "speech"]
 
 # An address to the address of something that the other tenant owns.
 OTHERS = {"v1/models/<str:model>": "v1/models/agent:beta-desk", "v1/(?P<address>.*)": "v1/agents/beta-desk"}
