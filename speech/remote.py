@@ -305,7 +305,9 @@ class _Errand(Generic[AnyJob]):
         elif await self._is_done():
             await self.redo()
         else:
-            log.warning("job %s shows no sign of life; submitting it again", self._job.job_id)
+            # One that never began may just stand in a long queue, where a second message does no harm.
+            level = logging.WARNING if self._inbox.heard_at > self._sent_at else logging.INFO
+            log.log(level, "job %s shows no sign of life; submitting it again", self._job.job_id)
             await self._submit_again()
 
     async def _is_done(self) -> bool:
