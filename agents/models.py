@@ -7,7 +7,7 @@ from typing import Any
 from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
-from agents.validators import check_turn_detection
+from agents.validators import check_turn_detection, check_voice
 
 INSTRUCTIONS_CHARACTERS = 64_000
 GREETING_CHARACTERS = 2_000
@@ -45,7 +45,10 @@ class Agent(models.Model):
     voice = models.CharField(
         max_length=64,
         default="alloy",
-        validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z", "A voice name has letters, digits, '-' and '_'.")],
+        validators=[
+            RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z", "A voice name has letters, digits, '-' and '_'."),
+            check_voice,
+        ],
     )
     speed = models.FloatField(default=1.0, validators=[MinValueValidator(0.25), MaxValueValidator(1.5)])
     language = models.CharField(

@@ -1,5 +1,6 @@
 """Reading agents, and the door of a call: key and agent name in, one frozen ``Caller`` out."""
 
+import logging
 from collections.abc import Callable
 
 from django.conf import settings
@@ -8,6 +9,7 @@ from django_tenants.utils import get_public_schema_name, schema_context, tenant_
 
 from agents.models import Agent
 from agents.spec import AgentSpec, Caller
+from speech.tts.voices import VOICES
 from tenants.models import ApiKey, Scope
 from tenants.operations import touch_key
 from tenants.queries import (
@@ -33,6 +35,8 @@ __all__ = [
     "find_agent",
     "load_spec",
 ]
+
+log = logging.getLogger(__name__)
 
 PLAIN = AgentSpec(
     slug="",
@@ -76,7 +80,7 @@ def load_spec(slug: str | None) -> AgentSpec:
         slug=agent.slug,
         name=agent.name,
         instructions=agent.instructions,
-        voice=agent.voice,
+        voice=usable_voice(agent),
         speed=agent.speed,
         language=agent.language or None,
         greeting=agent.greeting,
@@ -84,6 +88,14 @@ def load_spec(slug: str | None) -> AgentSpec:
         temperature=agent.temperature,
         turn_detection=agent.turn_detection,
     )
+
+
+def usable_voice(agent: Agent) -> str:
+    """The agent's voice; the default one where an older row names a voice that is not there any more."""
+    if agent.voice in VOICES:
+        return agent.voice
+    log.warning("agent %s has a voice that nobody speaks with; it gets %s", agent.slug, PLAIN.voice)
+    return PLAIN.voice
 
 
 def admit(secret: str, agent_slug: str | None) -> Caller:

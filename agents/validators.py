@@ -1,8 +1,10 @@
-"""What ``turn_detection`` may look like; the shape is OpenAI's ``audio.input.turn_detection``."""
+"""Which voices there are, and what ``turn_detection`` may look like: OpenAI's ``audio.input.turn_detection``."""
 
 from typing import Any
 
 from django.core.exceptions import ValidationError
+
+from speech.tts.voices import OPENAI_VOICES, VOICES
 
 RANGES = {
     "threshold": (0.0, 1.0),
@@ -13,6 +15,13 @@ RANGES = {
 COMMON = {"type", "create_response", "interrupt_response"}
 FIELDS = {"server_vad": COMMON | RANGES.keys(), "semantic_vad": COMMON | {"eagerness"}}
 EAGERNESS = ("low", "medium", "high", "auto")
+
+
+def check_voice(value: str) -> None:
+    """Raises ValidationError unless something here speaks with that voice."""
+    if value not in VOICES and len(value) <= 64:  # longer ones have their own error
+        known = ", ".join(sorted(OPENAI_VOICES))
+        raise ValidationError(f"There is no voice {value!r}. Use one of {known}, or a Kokoro voice such as af_heart.")
 
 
 def check_turn_detection(value: Any) -> None:

@@ -116,6 +116,9 @@ def logging_config(*, service: str, level: str = "INFO", log_format: str = "auto
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
             "celery.beat": {"level": "WARNING"},
+            "faster_whisper": {"level": "WARNING"},
+            # It warns of each phrase whose words it joins, which is how it works.
+            "phonemizer": {"level": "ERROR"},
             "uvicorn.access": {"handlers": [], "propagate": False},
         },
     }

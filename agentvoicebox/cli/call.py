@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def command(
     url, key, agent = url or demo.get("realtime_url"), key or demo.get("api_key"), agent or demo.get("agent")
     if not (url and key and agent):
         raise click.ClickException("no demo is set up here: run ./avb up, or give --url, --key and --agent")
+    if out is not None and not os.access(out.absolute().parent, os.W_OK):
+        raise click.BadParameter(f"{out}: its directory is not there or cannot be written to")
     clips = []
     for wav in wavs:
         try:

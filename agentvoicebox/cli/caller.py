@@ -250,7 +250,8 @@ class Caller:
                 async with asyncio.timeout(timeout_s):
                     await self._changed.wait()
             except TimeoutError:
-                raise CallFailed(f"the server said nothing for {timeout_s:g} s") from None
+                told = "".join(f"; its last error: {error['message']}" for error in self.errors[-1:])
+                raise CallFailed(f"the server said nothing for {timeout_s:g} s{told}") from None
 
     async def _listen(self) -> None:
         try:
@@ -259,13 +260,16 @@ class Caller:
                 await self._hear(event, time.monotonic())
                 self._on_event(event)
                 self._changed.set()
-            self._failure = CallFailed(
-                f"the other side hung up: {self._socket.close_code} {self._socket.close_reason}".rstrip()
-            )
+            self._failure = self._hung_up()
         except websockets.ConnectionClosedError as error:
-            self._failure = CallFailed(f"the connection broke: {error}")
+            self._failure = self._hung_up() if error.rcvd is not None else CallFailed(f"the connection broke: {error}")
         finally:
             self._changed.set()
+
+    def _hung_up(self) -> CallFailed:
+        said = "".join(f": {error['message']}" for error in self.errors[-1:])
+        closed = f"{self._socket.close_code} {self._socket.close_reason}".rstrip()
+        return CallFailed(f"the other side hung up ({closed}){said}")
 
     async def _hear(self, event: dict[str, Any], now: float) -> None:
         match event["type"]:

@@ -118,8 +118,8 @@ def _refuse_taken_port(host: str, port: int, run: Run) -> None:
 def describe(demo: dict[str, Any], llm_note: str) -> str:
     """Where to look, and what to try."""
     return f"""
-  Console    {demo["base_url"]}/      {demo["email"]} / {demo["password"]}
-  REST       {demo["base_url"]}/api/v1/      key {demo["api_key"]}
+  Pages      {demo["base_url"]}/      {demo["email"]} / {demo["password"]}
+  REST       {demo["base_url"]}/api/v1/docs/      key {demo["api_key"]}
   Realtime   {demo["realtime_url"]}
 {llm_note}
   Talk to it with a recording:
@@ -130,5 +130,5 @@ def describe(demo: dict[str, Any], llm_note: str) -> str:
     client = OpenAI(base_url="{demo["base_url"]}/v1", api_key="{demo["api_key"]}")
     with client.realtime.connect(model="{demo["agent"]}") as call: ...
 
-  All of this is in {state_dir() / "demo.json"}. Ctrl-C or ./avb down stops it; ./avb logs -f shows what it does.
+  All of this is in {state_dir() / "demo.json"}. ./avb down (or Ctrl-C) stops it; ./avb logs -f shows what it does.
 """

@@ -24,6 +24,7 @@ class LogFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._stream = path.open("ab")
+        path.chmod(0o600)  # the first start prints a key and a password
 
     def write(self, line: bytes) -> None:
         """Append one line, given without its end."""

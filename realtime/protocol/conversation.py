@@ -266,7 +266,9 @@ def to_messages(items: list[Item]) -> tuple[Message, ...]:
                 calls.append(item)
         elif item.type == "message":
             close_calls()
-            messages.extend(item.messages())
+            asked_already = bool(messages) and messages[-1].role == "user"
+            if not (asked_already and item.transcript == ""):  # a noise after a question adds nothing to it
+                messages.extend(item.messages())
     close_calls()
     return tuple(messages)
 

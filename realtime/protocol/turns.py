@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 WINDOW_MS = 32
-MIN_SPEECH_MS = 64
+MIN_SPEECH_MS = 128
 HYSTERESIS = 0.15
 RECHECK_MS = 960
 

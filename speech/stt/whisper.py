@@ -14,6 +14,8 @@ SILENCE_RMS = 0.0005
 SHORTEST_S = 0.1
 NO_SPEECH_PROBABILITY = 0.6
 LOWEST_LOG_PROBABILITY = -1.0
+# Callers do repeat themselves: what compresses well is only taken for a loop when the model is unsure of it.
+SURE_LOG_PROBABILITY = -0.5
 HIGHEST_COMPRESSION = 2.4
 PROMPT_CHARACTERS = 600
 
@@ -72,7 +74,7 @@ class Whisper:
             kept = [
                 segment
                 for segment in segments
-                if segment.compression_ratio <= HIGHEST_COMPRESSION
+                if (segment.compression_ratio <= HIGHEST_COMPRESSION or segment.avg_logprob >= SURE_LOG_PROBABILITY)
                 and (segment.no_speech_prob <= NO_SPEECH_PROBABILITY or segment.avg_logprob >= LOWEST_LOG_PROBABILITY)
             ]
         except ValueError as error:

@@ -167,7 +167,7 @@ def test_an_update_while_the_caller_speaks_loses_no_word() -> None:
 def test_a_cough_while_an_answer_is_played_gets_an_answer() -> None:
     call = TestCall()
     call.answer(call.ask(), "A long answer.", audio_ms=8000)
-    call.hear(96, SPEECH)
+    call.hear(160, SPEECH)
     call.hear(512, SILENCE)
     call.recognise(call.one(do.Transcribe).job_id, "")
     assert call.one(do.StartReply)

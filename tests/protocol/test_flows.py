@@ -204,6 +204,16 @@ def test_noise_that_interrupted_an_answer_owes_one() -> None:
     assert call.one(do.StartReply).request.messages[-1].text == "[inaudible]"
 
 
+def test_noise_that_interrupted_an_answer_before_its_first_word_has_the_question_answered() -> None:
+    call = TestCall()
+    call.type_in("When are you open?")
+    call.ask()
+    call.hear(640, SPEECH)
+    call.hear(512, SILENCE)
+    call.recognise(call.one(do.Transcribe).job_id, "")
+    assert call.one(do.StartReply).request.messages[-1].text == "When are you open?"
+
+
 def test_lost_words_still_get_an_answer() -> None:
     call = TestCall()
     call.client("session.update", session={"type": "realtime", "audio": {"input": {"transcription": {}}}})

@@ -68,6 +68,7 @@ BAD = [
     (NEW | {"instructions": "i" * 64_001}, "instructions", "max_length"),
     (NEW | {"greeting": "g" * 2_001}, "greeting", "max_length"),
     (NEW | {"voice": "../etc"}, "voice", "invalid"),
+    (NEW | {"voice": "nosuch"}, "voice", "invalid"),
     (NEW | {"voice": "v" * 65}, "voice", "max_length"),
     (NEW | {"speed": 0.2}, "speed", "min_value"),
     (NEW | {"speed": 1.6}, "speed", "max_value"),

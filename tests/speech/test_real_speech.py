@@ -117,3 +117,11 @@ def test_a_model_of_english_alone_does_not_translate(whisper: Whisper) -> None:
 def test_every_voice_of_the_table_is_in_the_file() -> None:
     assert set(np.load(models.path("kokoro-voices"))) == KOKORO_VOICES
     assert set(OPENAI_VOICES.values()) <= KOKORO_VOICES
+
+
+def test_a_caller_who_repeats_himself_is_heard(whisper: Whisper, kokoro: Kokoro) -> None:
+    said = "No, no, no, no, no, no, no, no, no, no. Yes, yes, yes, yes, yes, yes, yes, yes, yes, yes, yes."
+    pcm = np.concatenate([audio.resample(chunk, TTS_HZ, STT_HZ) for chunk in kokoro.synthesise(said, voice="alloy")])
+    words = plain_words(whisper.transcribe(pcm).text).split()
+    assert words.count("no") >= 5
+    assert words.count("yes") >= 5
