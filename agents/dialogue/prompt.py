@@ -5,11 +5,6 @@ from typing import Any
 from agents.llm.types import Message, Request
 from agents.spec import AgentSpec
 
-DEFAULT_INSTRUCTIONS = (
-    "You are a helpful, friendly voice assistant. Your answers are spoken aloud: keep them to one or two short "
-    "sentences, in the caller's language, without lists, markup or emoji."
-)
-
 
 def build_request(
     agent: AgentSpec,

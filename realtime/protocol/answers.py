@@ -207,17 +207,14 @@ class Answers:
             self._active = None
         else:
             del self._out_of_band[response.id]
-            self._tell_limits(response)
+        self.call.do(do.CountTokens(response.usage["total_tokens"] if response.usage else 0))
+        if response.conversation is None:
             return
-        self._tell_limits(response)
         owed, self._owed = self._owed, None
         if owed is not None and not owed.noise:
             self._create({}, asked_for=False)
         elif status != "cancelled":
             self.call.quiet_from = max(response.played_until, self.call.heard_samples)
-
-    def _tell_limits(self, response: Response) -> None:
-        self.call.do(do.CountTokens(response.usage["total_tokens"] if response.usage else 0))
 
     def hang_up(self) -> None:
         self._owed = None

@@ -16,10 +16,9 @@ from realtime.protocol.input_audio import HZ, SAMPLES_PER_MS, InputAudio, InputD
 from realtime.protocol.shapes import Invalid
 from realtime.protocol.turns import Began, Ended, Paused, Resumed, TurnDetector, TurnTaking, Waiting
 from realtime.protocol.wire import decode_audio
-from speech.engines import STT_HZ, Pcm, Transcript
+from speech.engines import STT_HZ, TURN_WINDOW_S, Pcm, Transcript
 
 MIN_COMMIT_MS = 100
-JUDGED_S = 8
 DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
 
 
@@ -174,7 +173,7 @@ class Ear:
             return
         self._turn.judgement_id = self.call.new_id("turn")
         self._judged_to = heard
-        start = max(self._turn.start, heard - JUDGED_S * HZ)
+        start = max(self._turn.start, heard - int(TURN_WINDOW_S * HZ))
         self.call.do(do.JudgeTurn(self._turn.judgement_id, self.input.read(start, heard)))
 
     def turn_judged(self, judged: ev.TurnJudged) -> None:
@@ -211,7 +210,7 @@ class Ear:
         if turn is None or self._detector is None:
             return
         vad = self._detector.vad
-        self.call.do(do.Mark("speech_stopped", item_id=turn.item_id))
+        self.call.do(do.Mark("speech_stopped"))
         self.call.say(ev.SpeechStopped(audio_end_ms=heard // SAMPLES_PER_MS, item_id=turn.item_id))
         item = self._commit(turn, heard)
         if vad.create_response and not self.call.config.is_transcription:
@@ -236,7 +235,7 @@ class Ear:
         if self._detector is not None:
             self.listen_anew()
         turn.job_id = None  # a transcription that began at a pause lacks what came after it
-        self.call.do(do.Mark("speech_stopped", item_id=turn.item_id))
+        self.call.do(do.Mark("speech_stopped"))
         self._commit(turn, self.input.end)
 
     def _commit(self, turn: _Turn, end: int, *, silent: bool = False) -> Item:
@@ -316,7 +315,7 @@ class Ear:
         item.awaiting_transcript = False
         if job.transcript is not None:
             item.transcript = job.transcript.text
-        self.call.do(do.Mark("transcript", item_id=item.id))
+        self.call.do(do.Mark("transcript"))
         if item.id in self.call.conversation:
             if self.call.config.input_transcription is not None:
                 self._say_transcript(item, job)

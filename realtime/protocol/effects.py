@@ -1,7 +1,7 @@
 """What a session asks its runner to do. Effects are plain values; doing them never changes the session directly."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from agents.llm.types import Request
 from realtime.protocol.events import Modality, ServerEvent
@@ -95,11 +95,9 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A stage of a turn was reached; the runner notes the time. Stages: see ``realtime.runtime.timings``."""
+    """A stage of the caller's turn was reached; the runner notes the time for ``realtime.runtime.timings``."""
 
-    stage: str
-    response_id: str | None = None
-    item_id: str | None = None
+    stage: Literal["speech_stopped", "transcript"]
 
 
 @dataclass(frozen=True, slots=True)

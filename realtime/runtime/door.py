@@ -66,7 +66,6 @@ class Visit:
     model: str
     agent: str | None
     transcription: bool
-    subprotocol: str | None
     dialect: Literal["ga", "beta"] = "ga"
 
 
@@ -112,6 +111,11 @@ def find_key(headers: Mapping[str, str], subprotocols: Iterable[str]) -> str:
     raise Refusal(None, "Missing bearer or basic authentication in header", CLOSE_UNAUTHENTICATED)
 
 
+def choose_subprotocol(offered: Iterable[str]) -> str | None:
+    """Browsers fail the handshake unless one that they offered is selected; the others carry keys."""
+    return "realtime" if "realtime" in offered else None
+
+
 def choose_dialect(
     headers: Mapping[str, str], subprotocols: Iterable[str], api_version: str, *, beta: bool
 ) -> Literal["ga", "beta"]:
@@ -133,12 +137,11 @@ def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str, 
     key = find_key(headers, subprotocols)
     asked = {name: values[-1] for name, values in parse_qs(query).items()}
     dialect = choose_dialect(headers, subprotocols, asked.get("api-version", ""), beta=beta)
-    subprotocol = "realtime" if "realtime" in subprotocols else None
     if asked.get("intent") == "transcription":
-        return Visit(key, "", asked.get("agent"), True, subprotocol, dialect)
+        return Visit(key, "", asked.get("agent"), True, dialect)
     model = asked.get("model") or asked.get("deployment", "")
     if not model and is_client_secret(key):
-        return Visit(key, "", asked.get("agent"), False, subprotocol, dialect)
+        return Visit(key, "", asked.get("agent"), False, dialect)
     if not model:
         raise Refusal(
             "missing_model",
@@ -146,7 +149,7 @@ def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str, 
             "or ?model=agent:NAME",
             CLOSE_UNUSABLE,
         )
-    return Visit(key, model, agent_of(model) or asked.get("agent"), False, subprotocol, dialect)
+    return Visit(key, model, agent_of(model) or asked.get("agent"), False, dialect)
 
 
 def agent_of(model: str) -> str | None:

@@ -155,8 +155,7 @@ class Runner:
             if self._hearing:
                 await asyncio.wait(self._hearing.values(), timeout=LAST_WORDS_S)
         except Exception as error:
-            FAULTS.labels("hang_up").inc()
-            log.error("last words are lost: %s", kind_and_place(error))
+            self._note_fault("hang_up", error)
         finally:
             for task in list(self._hearing.values()):
                 task.cancel()
@@ -219,12 +218,16 @@ class Runner:
 
     def _break(self, error: Exception) -> None:
         """A fault of ours: this call ends, with an error that says so, and no other call is touched."""
-        FAULTS.labels("session").inc()
-        log.error("call ended by a fault: %s", kind_and_place(error))
+        self._note_fault("session", error)
         body = ev.ErrorBody(type="server_error", code="server_error", message=SORRY)
         self._send(ev.Error(event_id=f"event_{self._seq:021x}", error=body))
         self._reason = "broken"
         self._ask_to_close(do.Close(CLOSE_BROKEN, "server_error"))
+
+    def _note_fault(self, where: str, error: Exception) -> None:
+        """Counted and logged by kind and place only: an exception's message may hold what was said."""
+        FAULTS.labels(where).inc()
+        log.error("unexpected fault in %s: %s", where, kind_and_place(error))
 
     def _do(self, effects: list[do.Effect]) -> None:
         for effect in effects:
@@ -345,9 +348,8 @@ class Runner:
             )
         except SpeechFailed as error:
             self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code=error.code, message=error.message))
-        except Exception:
-            FAULTS.labels("transcribe").inc()
-            log.exception("transcription failed unexpectedly")
+        except Exception as error:
+            self._note_fault("transcribe", error)
             self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code="server_error", message="Transcription failed."))
         else:
             self.feed(ev.TranscriptReady(job_id=wanted.job_id, transcript=transcript))
@@ -355,10 +357,9 @@ class Runner:
     async def _judge(self, wanted: do.JudgeTurn) -> None:
         try:
             probability = await self.ports.judging.judge(wanted.pcm_24khz)
-        except Exception:
+        except Exception as error:
             # The longest wait of the session's eagerness ends the turn all the same.
-            FAULTS.labels("judge").inc()
-            log.exception("no judgement on the end of a turn")
+            self._note_fault("judge", error)
             return
         self.feed(ev.TurnJudged(judgement_id=wanted.judgement_id, probability=probability))
 
@@ -374,9 +375,8 @@ class Runner:
         )
         try:
             await reply.run()
-        except Exception:
-            FAULTS.labels("reply").inc()
-            log.exception("reply failed unexpectedly")
+        except Exception as error:
+            self._note_fault("reply", error)
             self.feed(ev.ReplyFailed(response_id=response_id, code="server_error", message=SORRY))
         finally:
             self._timings.forget(response_id)

@@ -15,7 +15,7 @@ from realtime.protocol.session import Session
 from realtime.protocol.wire import GA, Dialect
 from realtime.protocol.wire_beta import Beta
 from realtime.runtime.budget import TokenBudgets
-from realtime.runtime.door import Admission, Refusal, Visit, id_source, read_visit
+from realtime.runtime.door import Admission, Refusal, Visit, choose_subprotocol, id_source, read_visit
 from realtime.runtime.metrics import CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED
 from realtime.runtime.ports import Ports
 from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
@@ -93,7 +93,7 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
         transport = AsgiTransport(receive, send)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         offered = list(scope.get("subprotocols", ()))
-        subprotocol = "realtime" if "realtime" in offered else None
+        subprotocol = choose_subprotocol(offered)
         try:
             query = scope.get("query_string", b"").decode("latin-1")
             visit = read_visit(headers, offered, query, beta=self.gateway.beta)

@@ -9,10 +9,10 @@ finished: ask it only when there was speech.
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from speech.audio import to_float
 from speech.engines import STT_HZ, TURN_WINDOW_S, EngineError, Pcm
+from speech.onnx import open_on_one_core
 from speech.turn.mel import log_mel
 
 VARIANCE_FLOOR = np.float32(1e-7)
@@ -26,14 +26,7 @@ class SmartTurn:
 
     def __init__(self, model: Path) -> None:
         """Path of the ONNX file. Raises EngineError when it does not load or is another model."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise EngineError(f"Smart Turn does not load from {model.name}: {error}") from error
+        self._session = open_on_one_core(model, "Smart Turn")
         if [entry.name for entry in self._session.get_inputs()] != ["input_features"]:
             raise EngineError(f"{model.name} does not take input_features alone; use smart-turn-v3.2-cpu.onnx")
         # The first inference allocates; no caller shall wait for that.

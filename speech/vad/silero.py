@@ -7,10 +7,10 @@ would get alone. The copy inside faster-whisper does not: its first dimension is
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from speech.engines import EngineError
+from speech.onnx import open_on_one_core
 
 WINDOW_SAMPLES = 512
 CONTEXT_SAMPLES = 64
@@ -26,14 +26,7 @@ class Silero:
 
     def __init__(self, model: Path) -> None:
         """Path of the ONNX file. Raises EngineError when it does not load or does not take batches."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise EngineError(f"Silero does not load from {model.name}: {error}") from error
+        self._session = open_on_one_core(model, "Silero")
         inputs = {entry.name for entry in self._session.get_inputs()}
         if not {"input", "state", "sr"} <= inputs:
             raise EngineError(f"{model.name} does not score several streams at once; use silero_vad_op18_ifless.onnx")

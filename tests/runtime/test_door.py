@@ -3,7 +3,15 @@
 import pytest
 
 from agents.spec import AgentSpec, Caller
-from realtime.runtime.door import Admission, Refusal, Visit, admit_with_secret, id_source, read_visit
+from realtime.runtime.door import (
+    Admission,
+    Refusal,
+    Visit,
+    admit_with_secret,
+    choose_subprotocol,
+    id_source,
+    read_visit,
+)
 from realtime.runtime.secrets import ClientSecret
 
 BEARER = {"authorization": "Bearer avb_live_0123456789abcdefghij"}
@@ -40,7 +48,7 @@ def test_a_transcription_call_needs_no_model() -> None:
 def test_keys_come_by_header_or_subprotocol(headers: dict[str, str], subprotocols: list[str]) -> None:
     visit = read_visit(headers, subprotocols, "model=gpt-realtime")
     assert visit.key == "KEY"
-    assert visit.subprotocol == ("realtime" if subprotocols else None)
+    assert choose_subprotocol(subprotocols) == ("realtime" if subprotocols else None)
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Basic abc"}, {"authorization": "Bearer "}])
@@ -83,26 +91,26 @@ def test_a_client_secret_needs_no_model(query: str, model: str, agent: str | Non
 
 def test_the_secrets_session_is_there_from_the_start() -> None:
     session = {"type": "realtime", "model": "agent:front", "audio": {"output": {"voice": "cedar"}}}
-    admission = admit_with_secret(Visit("ek_", "", None, False, None), secret(**session), CALLER)
+    admission = admit_with_secret(Visit("ek_", "", None, False), secret(**session), CALLER)
     wire = admission.config("sess_1", 9).wire
     assert (wire["model"], wire["audio"]["output"]["voice"]) == ("agent:front", "cedar")
     assert (wire["instructions"], wire["expires_at"]) == ("Be brief.", 9)
 
 
 def test_the_secret_says_what_kind_of_session_it_opens() -> None:
-    admission = admit_with_secret(Visit("ek_", "gpt-realtime", None, False, None), secret(type="transcription"), CALLER)
+    admission = admit_with_secret(Visit("ek_", "gpt-realtime", None, False), secret(type="transcription"), CALLER)
     assert admission.transcription
     assert admission.config("sess_1", 9).wire["object"] == "realtime.transcription_session"
 
 
 @pytest.mark.parametrize("agent", [None, "front"])
 def test_a_secret_opens_its_own_agent(agent: str | None) -> None:
-    assert admit_with_secret(Visit("ek_", "m", agent, False, None), secret(type="realtime"), CALLER).caller == CALLER
+    assert admit_with_secret(Visit("ek_", "m", agent, False), secret(type="realtime"), CALLER).caller == CALLER
 
 
 def test_a_secret_opens_no_other_agent() -> None:
     with pytest.raises(Refusal) as refusal:
-        admit_with_secret(Visit("ek_", "agent:back", "back", False, None), secret(type="realtime"), CALLER)
+        admit_with_secret(Visit("ek_", "agent:back", "back", False), secret(type="realtime"), CALLER)
     assert refusal.value.close_reason == "invalid_request_error.invalid_model"
 
 
