@@ -67,6 +67,8 @@ async def test_a_browser_gets_the_session_that_its_secret_was_made_with(product:
         assert socket.subprotocol == "realtime"
         created = json.loads(await socket.recv())
         assert created["session"]["instructions"] == "Answer with one word."
+        question = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Say hello."}]}
+        await socket.send(json.dumps({"type": "conversation.item.create", "item": question}))
         await socket.send(json.dumps({"type": "response.create"}))
         types = []
         while "response.done" not in types:

@@ -206,7 +206,7 @@ async def test_a_message_delivered_twice_runs_once(
     assert_whole_phrase(await say(twice, PHRASE))
     await twice.stop()
     submit(*submissions[-1])
-    assert [line["outcome"] for line in await taken(worker, 3)] == ["duplicate", "ok", "duplicate"]
+    assert [line["outcome"] for line in await taken([worker], 3)] == ["duplicate", "ok", "duplicate"]
 
 
 async def test_a_job_without_a_worker_times_out(valkey: Valkey, submit: Submit, submissions: Submissions) -> None:
@@ -248,7 +248,7 @@ async def test_a_job_that_nobody_waits_for_is_dropped(
     now = time.time()
     job = {"job_id": "job_old", "gateway_id": "gw", **CALL, "submitted": now - 20, "deadline": now - 10}
     submit(jobs.TASK_SYNTHESISE, jobs.QUEUE_TTS, {"job": {**job, "text": PHRASE, "voice": "alloy"}})
-    assert [line["outcome"] for line in await taken(worker, 1)] == ["expired"]
+    assert [line["outcome"] for line in await taken([worker], 1)] == ["expired"]
 
 
 async def test_an_unknown_voice_is_refused_at_once(speech: RemoteSpeech, submissions: Submissions) -> None:
@@ -314,9 +314,9 @@ async def test_a_healthy_job_longer_than_the_visibility_timeout_runs_once(
 ) -> None:
     workers = [await start_worker("stt", AVB_SCRIPTED_STT_DELAY_MS="7500") for _ in range(2)]
     assert (await hear(speech, spoken_as("slow but sure", 500))).text == "slow but sure"
-    outcomes = [line["outcome"] for worker in workers for line in await taken(worker, 1)]
-    assert outcomes.count("ok") == 1
-    assert set(outcomes) == {"ok", "duplicate"}
+    # Either worker may get the message again: each of them has several threads.
+    outcomes = [line["outcome"] for line in await taken(workers, 2)]
+    assert sorted(outcomes) == ["duplicate", "ok"]
 
 
 async def test_a_hung_engine_ends_its_process(speech: RemoteSpeech, start_worker: StartWorker) -> None:
@@ -410,7 +410,7 @@ async def test_logs_hold_no_transcript_and_name_session_and_tenant(
     await hear(speech, spoken_as("my walrus word", 500))
     await say(speech, "another walrus word")
     for worker in workers:
-        (line,) = await taken(worker, 1)
+        (line,) = await taken([worker], 1)
         assert (line["outcome"], line["session_id"], line["tenant_id"]) == ("ok", "sess_1", "acme")
         assert "walrus" not in worker.log.read_text()
 
@@ -436,10 +436,11 @@ def attempts(submissions: Submissions) -> list[int]:
     return [kwargs["job"]["attempt"] for _, _, kwargs in submissions]  # type: ignore[index]
 
 
-async def taken(worker: Worker, count: int) -> list[dict[str, str]]:
-    """The log lines about the messages that this worker took, as soon as there are so many."""
+async def taken(workers: list[Worker], count: int) -> list[dict[str, str]]:
+    """The log lines about the messages that these workers took, as soon as there are so many."""
     for _ in range(100):
-        lines = [json.loads(line) for line in worker.log.read_text().splitlines() if '"outcome"' in line]
+        logs = [line for worker in workers for line in worker.log.read_text().splitlines()]
+        lines = [json.loads(line) for line in logs if '"outcome"' in line]
         if len(lines) >= count:
             return lines
         await asyncio.sleep(0.05)
