@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from agents import operations, queries
 from agents.models import Agent
 from agents.serializers import AgentSerializer
-from tenants.models import Scope
+from tenants.permissions import Scope
 from tenants.rest import Pages, TenantAPIView
 
 

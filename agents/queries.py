@@ -10,9 +10,8 @@ from django_tenants.utils import get_public_schema_name, schema_context, tenant_
 from agents.models import Agent
 from agents.spec import AgentSpec, Caller
 from speech.tts.voices import VOICES
-from tenants.models import ApiKey, Scope
-from tenants.operations import touch_key
-from tenants.queries import (
+from tenants.keys.operations import touch_key
+from tenants.keys.queries import (
     InvalidKey,
     KeyExpired,
     KeyRefused,
@@ -22,6 +21,8 @@ from tenants.queries import (
     find_key_by_id,
     require_scope,
 )
+from tenants.models import ApiKey
+from tenants.permissions import Scope
 
 __all__ = [
     "AgentUnknown",

@@ -33,6 +33,8 @@ CSRF_TRUSTED_ORIGINS = env.list("AVB_CSRF_TRUSTED_ORIGINS", [])
 SHARED_APPS = [
     "django_tenants",
     "tenants",
+    "tenants.encryption",
+    "tenants.audit",
     "agentvoicebox",
     "tenants.apps.TenantAdminConfig",
     "django.contrib.auth",
@@ -46,9 +48,10 @@ SHARED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
 ]
-TENANT_APPS = ["agents", "realtime.archive"]
+# The audit log has a table in each: the platform's in the shared schema, every tenant's in its own.
+TENANT_APPS = ["tenants.audit", "tenants.usage", "agents", "realtime.archive"]
 # Daphne brings the development server that speaks ASGI; it loads Twisted, which no other process needs.
-INSTALLED_APPS = (["daphne"] if "runserver" in sys.argv else []) + SHARED_APPS + TENANT_APPS
+INSTALLED_APPS = (["daphne"] if "runserver" in sys.argv else []) + list(dict.fromkeys(SHARED_APPS + TENANT_APPS))
 TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
 TENANT_LIMIT_SET_CALLS = True

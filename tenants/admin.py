@@ -4,8 +4,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from tenants.admin_site import PlatformModelAdmin
+from tenants.keys.operations import revoke_key
 from tenants.models import ApiKey, Domain, Membership, Tenant, User
-from tenants.operations import revoke_key
 
 
 class ReadOnlyInline(admin.TabularInline):

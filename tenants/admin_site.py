@@ -14,8 +14,9 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from tenants.models import Role, Tenant
-from tenants.queries import find_role
+from tenants.models import Tenant
+from tenants.people.queries import find_role
+from tenants.permissions import Role
 
 ENTERING_ROLES = {Role.OWNER, Role.ADMIN}
 

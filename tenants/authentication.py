@@ -5,15 +5,15 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
-from tenants.models import ApiKey
-from tenants.operations import touch_key
-from tenants.queries import KeyRefused, find_key
+from tenants.keys.operations import touch_key
+from tenants.keys.queries import KeyRefused, find_key, principal_of
+from tenants.principal import Principal
 
 
 class ApiKeyAuthentication(BaseAuthentication):
     """Finds the key, and turns the connection to its tenant's schema; ``TenantAPIView`` turns it back."""
 
-    def authenticate(self, request: Request) -> tuple[None, ApiKey] | None:
+    def authenticate(self, request: Request) -> tuple[None, Principal] | None:
         header = get_authorization_header(request).split()
         if not header:
             return None
@@ -25,7 +25,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             raise AuthenticationFailed(refusal.message, refusal.code) from refusal
         touch_key(key=key)
         connection.set_tenant(key.tenant)
-        return None, key
+        return None, principal_of(key, request.META.get("REMOTE_ADDR", ""))
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

@@ -6,7 +6,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port
 
-from tenants.queries import find_tenant_by_host
+from tenants.lifecycle.queries import find_tenant_by_host
 
 PAGES_BY_HOST = ("/admin/",)
 

@@ -9,28 +9,31 @@ from django.db import models
 from django.db.models.functions import Lower
 from django_tenants.models import DomainMixin, TenantMixin
 
+from tenants.permissions import Role
+
 SLUG = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z",
     "Use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends.",
 )
 
 
-class Scope(models.TextChoices):
-    """What a key may do."""
+class Plan(models.Model):
+    """What a tenant may use. ``limits`` has the names of ``tenants.limits``; what it does not name has the default."""
 
-    REALTIME = "realtime", "hold live calls"
-    SPEECH = "speech", "turn text to speech and speech to text"
-    AGENTS_READ = "agents:read", "read agents"
-    AGENTS_WRITE = "agents:write", "change agents"
-    CONVERSATIONS_READ = "conversations:read", "read conversations"
+    slug = models.CharField(max_length=63, unique=True, validators=[SLUG])
+    name = models.CharField(max_length=200)
+    limits = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
 
 
-class Role(models.TextChoices):
-    OWNER = "owner"
-    ADMIN = "admin"
-    DEVELOPER = "developer"
-    SUPPORT = "support"
-    VIEWER = "viewer"
+class TenantStatus(models.TextChoices):
+    CREATING = "creating", "its schema is being made"
+    ACTIVE = "active", "serves calls"
+    SUSPENDED = "suspended", "opens nothing, keeps everything"
+    DELETING = "deleting", "will be erased when its grace period ends"
 
 
 class Tenant(TenantMixin):
@@ -38,6 +41,16 @@ class Tenant(TenantMixin):
 
     slug = models.CharField(max_length=63, unique=True, validators=[SLUG])
     name = models.CharField(max_length=200)
+    plan = models.ForeignKey(Plan, models.PROTECT, null=True, blank=True, related_name="tenants")
+    status = models.CharField(max_length=16, choices=TenantStatus, default=TenantStatus.ACTIVE, editable=False)
+    status_reason = models.TextField(blank=True, editable=False)
+    status_changed_at = models.DateTimeField(null=True, editable=False)
+    delete_after = models.DateTimeField(null=True, editable=False, help_text="When a deletion's grace period ends.")
+    limits = models.JSONField(default=dict, blank=True, help_text="Overrides of the plan's limits.")
+    cors_origins = models.JSONField(default=list, blank=True, help_text="Web origins that may call the REST API.")
+    retention_days = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Days that conversations are kept; empty for the platform's default."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     auto_create_schema = True
@@ -103,6 +116,23 @@ class Membership(models.Model):
         return f"{self.user_id} is {self.role} of {self.tenant_id}"
 
 
+class Invitation(models.Model):
+    """A person is asked to join a tenant. Only the hash of the link's token is kept."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=16, choices=Role)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    invited_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+
+    def __str__(self) -> str:
+        return f"invitation {self.pk} to {self.tenant_id}"
+
+
 class ApiKey(models.Model):
     """A key of one tenant. Only the hash of the secret is kept; ``prefix`` is what people recognise it by."""
 
@@ -112,6 +142,14 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=20, editable=False)
     secret_hash = models.CharField(max_length=64, unique=True, editable=False)
     scopes = models.JSONField(default=list)
+    agent = models.CharField(max_length=63, blank=True, help_text="The agent for callers who name none; by slug.")
+    allowed_networks = models.JSONField(
+        default=list, blank=True, help_text="IP addresses and networks that may use the key; none: all may."
+    )
+    limits = models.JSONField(default=dict, blank=True, help_text="Overrides of the tenant's limits, never above them.")
+    replaced_by = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, editable=False, related_name="replaces"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)

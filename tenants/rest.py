@@ -17,20 +17,20 @@ from rest_framework.views import APIView
 
 from tenants.authentication import ScopeRequired
 from tenants.envelope import shape_error
-from tenants.models import ApiKey
-from tenants.queries import ScopeMissing, require_scope
+from tenants.keys.queries import ScopeMissing
+from tenants.principal import SYSTEM, Principal, act_as, acting_as
 
 
 class HasScope(BasePermission):
-    """The key's scope for this method: ``view.read_scope`` or ``view.write_scope``."""
+    """The scope for this method: ``view.read_scope`` or ``view.write_scope``."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if not isinstance(request.auth, ApiKey):
+        if not isinstance(request.auth, Principal):
             return False
-        try:
-            require_scope(request.auth, view.read_scope if request.method in SAFE_METHODS else view.write_scope)
-        except ScopeMissing as missing:
-            raise ScopeRequired(missing.message, missing.code) from missing
+        scope = view.read_scope if request.method in SAFE_METHODS else view.write_scope
+        if not request.auth.may(scope):
+            missing = ScopeMissing(scope)
+            raise ScopeRequired(missing.message, missing.code)
         return True
 
 
@@ -52,7 +52,7 @@ class TenantAPIView(APIView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.headers = self.default_response_headers
         try:
-            with transaction.atomic():
+            with acting_as(SYSTEM), transaction.atomic():
                 return super().dispatch(request, *args, **kwargs)
         except (OperationalError, InterfaceError) as error:
             # The connection broke at BEGIN or COMMIT, outside of what DRF handles.
@@ -67,6 +67,7 @@ class TenantAPIView(APIView):
                 cursor.execute("SET LOCAL statement_timeout = %s", [settings.POSTGRES_READ_TIMEOUT_MS])
         self._refuse_large_body(request)
         super().initial(request, *args, **kwargs)
+        act_as(self.principal)
 
     def _refuse_large_body(self, request: Request) -> None:
         """DRF's parser reads the stream past Django's own limit."""
@@ -79,11 +80,11 @@ class TenantAPIView(APIView):
             raise BodyTooLarge(f"The body may have at most {limit} bytes.", "body_too_large")
 
     @property
-    def key(self) -> ApiKey:
-        key = self.request.auth
-        if not isinstance(key, ApiKey):
+    def principal(self) -> Principal:
+        principal = self.request.auth
+        if not isinstance(principal, Principal):
             raise NotAuthenticated
-        return key
+        return principal
 
     def refuse_unknown(self, known: set[str]) -> None:
         """Raises ValidationError for a query parameter that nobody reads: a mistyped filter would show too much."""

@@ -31,7 +31,7 @@ from agentvoicebox.stack.valkey import EmbeddedValkey
 from speech import models
 
 READY_TIMEOUT_S = 60.0
-WORKERS = {"stt": "celery_workers.stt", "tts": "celery_workers.tts", "default": "celery_workers.archive"}
+WORKERS = {"stt": "celery_workers.stt", "tts": "celery_workers.tts", "default": "celery_workers.default"}
 SERVERS_STOP_STAGE = 3
 EMBEDDED_NOTE = """
   No language model is configured, so the embedded {name} answers. It is very small: fast, but often wrong.

@@ -12,7 +12,7 @@ from realtime.archive.serializers import (
     FilterSerializer,
     TranscriptSerializer,
 )
-from tenants.models import Scope
+from tenants.permissions import Scope
 from tenants.rest import Pages, TenantAPIView
 
 

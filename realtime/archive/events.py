@@ -9,6 +9,7 @@ import msgspec
 
 TENANTS_KEY = "avb:archive:tenants"
 TASK_DRAIN = "celery_workers.archive.drain"
+TASK_SWEEP = "celery_workers.archive.sweep"
 
 
 def stream_key(tenant: str) -> str:

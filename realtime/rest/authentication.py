@@ -13,9 +13,9 @@ from django_tenants.utils import get_public_schema_name, schema_context
 from realtime.rest.errors import ApiError
 from realtime.runtime.door import Refusal, mask
 from realtime.runtime.door import find_key as find_bearer
-from tenants.models import Scope
-from tenants.operations import touch_key
-from tenants.queries import InvalidKey, KeyRefused, ScopeMissing, find_key, require_scope
+from tenants.keys.operations import touch_key
+from tenants.keys.queries import InvalidKey, KeyRefused, ScopeMissing, find_key, require_scope
+from tenants.permissions import Scope
 
 Read = TypeVar("Read")
 

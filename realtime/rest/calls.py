@@ -4,7 +4,7 @@ from django.http import HttpRequest, JsonResponse
 
 from realtime.rest.authentication import authenticate
 from realtime.rest.errors import ApiError, endpoint
-from tenants.models import Scope
+from tenants.permissions import Scope
 
 
 @endpoint("POST")

@@ -18,7 +18,7 @@ from realtime.rest.errors import ApiError, endpoint, new_id
 from realtime.rest.ports import installed
 from realtime.runtime import door
 from realtime.runtime.secrets import BETA_DEFAULT_S, DEFAULT_S, LONGEST_S, SHORTEST_S, ClientSecret
-from tenants.models import Scope
+from tenants.permissions import Scope
 
 REQUEST = Object(
     {

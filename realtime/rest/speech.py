@@ -24,7 +24,7 @@ from realtime.runtime.ports import Speaking
 from speech.encode import FORMATS, Encoder, open_encoder
 from speech.engines import TTS_HZ, Pcm, SpeechFailed
 from speech.phrases import PhraseSplitter, speakable
-from tenants.models import Scope
+from tenants.permissions import Scope
 
 PHRASES_AHEAD = 2
 CHUNKS_AHEAD = 64

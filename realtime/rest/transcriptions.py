@@ -22,7 +22,7 @@ from realtime.rest.usage import transcription_usage
 from speech.engines import STT_HZ, Pcm, Transcript
 from speech.jobs import QUEUE_STT
 from speech.pauses import split_at_pauses
-from tenants.models import Scope
+from tenants.permissions import Scope
 
 PIECES_AHEAD = 2
 Piece = tuple[float, Transcript]

@@ -6,8 +6,9 @@ from channels.db import database_sync_to_async
 
 from agents.queries import AgentUnknown, KeyRefused, admit_key_id
 from realtime.runtime.secrets import ClientSecrets
-from tenants.models import ApiKey, Scope
-from tenants.operations import issue_key, revoke_key
+from tenants.keys.operations import issue_key, revoke_key
+from tenants.models import ApiKey
+from tenants.permissions import Scope
 from tests.isolation.test_routes import OPENAI
 from tests.record.world import World
 from tests.rest.conftest import Connect, capacity, connect, secrets, speech

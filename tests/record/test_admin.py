@@ -8,8 +8,8 @@ from django_tenants.utils import tenant_context
 
 from agents.models import Agent
 from realtime.archive.operations import apply_events
+from tenants.keys.queries import KeyRevoked, find_key
 from tenants.models import ApiKey
-from tenants.queries import KeyRevoked, find_key
 from tests.record.world import BEGUN, PASSWORD, World, call
 
 

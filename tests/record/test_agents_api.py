@@ -4,8 +4,8 @@ import pytest
 from django_tenants.utils import tenant_context
 
 from agents.models import Agent
-from tenants.models import Scope
-from tenants.operations import issue_key
+from tenants.keys.operations import issue_key
+from tenants.permissions import Scope
 from tests.record.world import Api, World
 
 NEW = {"slug": "desk", "name": "Desk"}

@@ -7,8 +7,8 @@ from django_tenants.utils import tenant_context
 
 from realtime.archive.events import ItemDeleted
 from realtime.archive.operations import apply_events
-from tenants.models import Scope
-from tenants.operations import issue_key
+from tenants.keys.operations import issue_key
+from tenants.permissions import Scope
 from tests.record.world import BEGUN, Api, World, call
 
 

@@ -224,7 +224,7 @@ def worker(committed: World, client, postgres_url: str) -> Iterator[subprocess.P
         "AVB_METRICS_PORT": "0",
     }
     command = [
-        sys.executable, "-m", "celery", "-A", "celery_workers.archive", "worker", "-B", "-Q", QUEUE_DEFAULT,
+        sys.executable, "-m", "celery", "-A", "celery_workers.default", "worker", "-B", "-Q", QUEUE_DEFAULT,
         "--pool", "threads", "--concurrency", "2",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, start_new_session=True)

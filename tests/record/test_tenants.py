@@ -12,8 +12,10 @@ from django_tenants.utils import schema_exists, tenant_context
 
 from agents.models import Agent
 from agents.queries import admit
-from tenants.models import Domain, Membership, Role, Tenant, User
-from tenants.operations import DomainTaken, RoleUnknown, SlugRefused, add_member, create_tenant
+from tenants.lifecycle.operations import DomainTaken, SlugRefused, create_tenant
+from tenants.models import Domain, Membership, Tenant, User
+from tenants.people.operations import RoleUnknown, add_member
+from tenants.permissions import Role
 from tests.record.world import World
 
 

@@ -18,8 +18,11 @@ from agents.operations import create_agent
 from realtime.archive.events import CallEnded, CallStarted, ItemStored
 from realtime.archive.models import Conversation
 from realtime.archive.operations import apply_events
-from tenants.models import Role, Tenant, User
-from tenants.operations import add_member, create_tenant, issue_key
+from tenants.keys.operations import issue_key
+from tenants.lifecycle.operations import create_tenant
+from tenants.models import Tenant, User
+from tenants.people.operations import add_member
+from tenants.permissions import Role
 
 PASSWORD = "a-long-enough-password"
 BEGUN = 1_800_000_000.0

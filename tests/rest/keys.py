@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from channels.db import database_sync_to_async
 
+from tenants.keys.operations import issue_key
 from tenants.models import Tenant
-from tenants.operations import issue_key
 
 
 async def committed_key(tenant: Tenant, scopes: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from realtime.rest import ports
 from realtime.runtime.secrets import ClientSecret, ClientSecrets, TooManySecrets, live_key, secret_key
-from tenants.models import Scope
+from tenants.permissions import Scope
 from tests.record.world import World
 from tests.rest.conftest import Connect
 from tests.rest.keys import committed_key

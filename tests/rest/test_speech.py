@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from speech.encode import FORMATS, decode_upload
 from speech.engines import STT_HZ
-from tenants.models import Scope
+from tenants.permissions import Scope
 from tests.record.world import World
 from tests.rest.conftest import Connect, Speech
 from tests.rest.keys import committed_key

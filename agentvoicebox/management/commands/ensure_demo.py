@@ -12,9 +12,12 @@ from django_tenants.utils import tenant_context
 
 from agents.models import Agent
 from agents.operations import create_agent
-from tenants.models import Role, Scope, Tenant, User
-from tenants.operations import add_member, create_tenant, issue_key
-from tenants.queries import KeyRefused, find_key
+from tenants.keys.operations import issue_key
+from tenants.keys.queries import KeyRefused, find_key
+from tenants.lifecycle.operations import create_tenant
+from tenants.models import Tenant, User
+from tenants.people.operations import add_member
+from tenants.permissions import TENANT_SCOPES, Role
 
 SLUG = "demo"
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -70,7 +73,7 @@ def ensure_key(tenant: Tenant, secret: str) -> str:
     """The remembered key while it opens the demo tenant and may do everything, else a new one."""
     try:
         key = find_key(secret)
-        if key.tenant_id == tenant.pk and set(Scope.values) <= set(key.scopes):
+        if key.tenant_id == tenant.pk and set(key.scopes) >= TENANT_SCOPES:
             return secret
     except KeyRefused:
         pass  # forgotten, revoked or expired: a new one takes its place

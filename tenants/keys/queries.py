@@ -1,11 +1,12 @@
-"""Finding keys, tenants and roles. All of it reads the shared schema."""
+"""Finding keys. All of it reads the shared schema."""
 
 import hmac
 
 from django.utils import timezone
 
-from tenants.keys import PREFIXES, hash_secret
-from tenants.models import ApiKey, Membership, Tenant, User
+from tenants.keys.secret import PREFIXES, hash_secret
+from tenants.models import ApiKey
+from tenants.principal import Principal
 
 
 class KeyRefused(Exception):
@@ -82,11 +83,6 @@ def require_scope(key: ApiKey, scope: str) -> None:
         raise ScopeMissing(scope)
 
 
-def find_tenant_by_host(host: str) -> Tenant | None:
-    """The tenant whose pages this host name shows; ``host`` without port."""
-    return Tenant.objects.filter(domains__domain=host.lower()).first()
-
-
-def find_role(user: User, tenant: Tenant) -> str | None:
-    """The person's role in the tenant, or None for an outsider."""
-    return Membership.objects.filter(user=user, tenant=tenant).values_list("role", flat=True).first()
+def principal_of(key: ApiKey, address: str) -> Principal:
+    """Who acts when this key is used from this IP address."""
+    return Principal("key", key.public_id, key.name, key.tenant.schema_name, frozenset(key.scopes), address)

@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class UsageConfig(AppConfig):
+    name = "tenants.usage"
+    label = "usage"
+    verbose_name = "Usage and cost"
