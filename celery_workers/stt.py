@@ -1,5 +1,7 @@
 """The ``stt`` queue: one task per utterance. ``celery -A celery_workers.stt worker -Q stt --pool threads``"""
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -8,8 +10,8 @@ from celery_workers.app import app, config
 from celery_workers.job import Attempt
 from celery_workers.lifetime import Lifetime, Loaded
 from speech import audio, models
-from speech.engines import STT_HZ, EngineError, SpeechToText
-from speech.jobs import QUEUE_STT, TASK_TRANSCRIBE, Transcribed, TranscribeJob, audio_key
+from speech.engines import STT_HZ, EngineError, Segment, SpeechToText, Word
+from speech.jobs import QUEUE_STT, TASK_TRANSCRIBE, Transcribed, TranscribeJob, Understood, audio_key
 from speech.logs import log_context
 from speech.scripted import ScriptedHearing
 
@@ -50,7 +52,18 @@ def recognise(attempt: Attempt[TranscribeJob]) -> None:
     if not isinstance(raw, bytes):
         raise EngineError("the utterance is not in Redis any more")
     utterance = audio.resample(audio.from_bytes(raw), job.sample_rate_hz, STT_HZ)
-    transcript = worker.engines.transcribe(utterance, language=job.language, prompt=job.prompt, translate=job.translate)
+    counted = itertools.count()
+
+    def heard(segment: Segment) -> None:
+        attempt.publish(Understood, index=next(counted), text=segment.text, words=plain(segment.words))
+
+    transcript = worker.engines.transcribe(
+        utterance,
+        language=job.language,
+        prompt=job.prompt,
+        translate=job.translate,
+        heard=heard if job.segments else None,
+    )
     attempt.finish(
         "ok",
         Transcribed,
@@ -58,5 +71,10 @@ def recognise(attempt: Attempt[TranscribeJob]) -> None:
         language=transcript.language,
         audio_s=transcript.audio_s,
         compute_s=attempt.elapsed_s,
-        words=[(word.text, word.start_s, word.end_s, word.probability) for word in transcript.words],
+        words=plain(transcript.words),
     )
+
+
+def plain(words: Iterable[Word]) -> list[tuple[str, float, float, float]]:
+    """Words as frames carry them."""
+    return [(word.text, word.start_s, word.end_s, word.probability) for word in words]

@@ -38,6 +38,18 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a transcript on its way: the texts of all pieces, joined as they are, are the transcript's."""
+
+    text: str
+    words: tuple[Word, ...] = ()
+
+
+Heard = Callable[[Segment], None]
+"""Takes each segment but the last as soon as it is understood; the last comes with the transcript."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpokenChunk:
     """PCM at 24 kHz, in order, without gap or repeat. ``degraded``: not the first-choice engine."""
 
@@ -73,10 +85,17 @@ class SpeechToText(Protocol):
     name: str
 
     def transcribe(
-        self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None, translate: bool = False
+        self,
+        pcm_16khz: Pcm,
+        *,
+        language: str | None = None,
+        prompt: str | None = None,
+        translate: bool = False,
+        heard: Heard | None = None,
     ) -> Transcript:
         """Recognise one utterance. ``language`` None means detect; ``translate`` gives English words, and raises
-        EngineRefused where the model knows no other language. Raises EngineError."""
+        EngineRefused where the model knows no other language; ``heard`` gets segments as they come. Raises
+        EngineError."""
         ...
 
 

@@ -75,12 +75,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TranscribeJob(Job, frozen=True, kw_only=True):
-    """The utterance lies at ``audio_key(tenant, job_id)`` as PCM16 of ``sample_rate_hz``; ``translate``: to English."""
+    """The utterance lies at ``audio_key(tenant, job_id)`` as PCM16 of ``sample_rate_hz``; ``translate``: to English;
+    ``segments``: each is published as soon as it is understood."""
 
     sample_rate_hz: int
     language: str | None = None
     prompt: str | None = None
     translate: bool = False
+    segments: bool = False
 
 
 class SynthesiseJob(Job, frozen=True, kw_only=True):
@@ -110,6 +112,14 @@ class Started(Frame, frozen=True, kw_only=True, tag="started"):
 
 class Alive(Frame, frozen=True, kw_only=True, tag="alive"):
     """Still at work: sent with each refresh of the lease, not kept in the stream; ``seq`` is the last frame's."""
+
+
+class Understood(Frame, frozen=True, kw_only=True, tag="understood"):
+    """The ``index``-th segment of a transcription, counted from 0; the last one comes with ``Transcribed`` only."""
+
+    index: int
+    text: str
+    words: list[tuple[str, float, float, float]] = []
 
 
 class Transcribed(Frame, frozen=True, kw_only=True, tag="transcribed"):
@@ -147,7 +157,7 @@ class Failed(Frame, frozen=True, kw_only=True, tag="failed"):
     retryable: bool
 
 
-AnyFrame = Started | Alive | Transcribed | Spoken | SpokenAll | Failed
+AnyFrame = Started | Alive | Understood | Transcribed | Spoken | SpokenAll | Failed
 
 encode_frame = msgspec.msgpack.Encoder().encode
 decode_frame = msgspec.msgpack.Decoder(AnyFrame).decode

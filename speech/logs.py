@@ -16,8 +16,15 @@ trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 session_id: ContextVar[str] = ContextVar("session_id", default="")
 tenant_id: ContextVar[str] = ContextVar("tenant_id", default="")
 correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
+request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-CONTEXT = {"trace_id": trace_id, "session_id": session_id, "tenant_id": tenant_id, "correlation_id": correlation_id}
+CONTEXT = {
+    "trace_id": trace_id,
+    "session_id": session_id,
+    "tenant_id": tenant_id,
+    "correlation_id": correlation_id,
+    "request_id": request_id,
+}
 
 SECRETS = re.compile(
     r"avb_(?:live|test)_[A-Za-z0-9]{4,}|\b(?:sk|rk|pk|ek|gsk|xai)[-_][A-Za-z0-9_-]{8,}"

@@ -25,7 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from speech import audio, jobs
-from speech.engines import TTS_HZ, Pcm, SpeechFailed, SpokenChunk, Transcript, Word
+from speech.engines import TTS_HZ, Heard, Pcm, Segment, SpeechFailed, SpokenChunk, Transcript, Word
 from speech.replies import Inbox, Replies
 from speech.tts.voices import resolve_voice
 
@@ -105,9 +105,10 @@ class RemoteSpeech:
         prompt: str | None,
         translate: bool = False,
         answer_s: float | None = None,
+        heard: Heard | None = None,
     ) -> Transcript:
         """One utterance, put into English if ``translate``. ``answer_s`` is how long it may take, ``Patience.answer_s``
-        when not given. Raises SpeechFailed.
+        when not given; ``heard`` gets each segment once, in order. Raises SpeechFailed.
 
         Cancelling the task drops the job, on the worker too.
         """
@@ -123,10 +124,15 @@ class RemoteSpeech:
             language=language,
             prompt=prompt,
             translate=translate,
+            segments=heard is not None,
         )
+        segments = 0
         errand = _Errand(self, job, jobs.TASK_TRANSCRIBE, jobs.QUEUE_STT, audio.to_bytes(pcm), answer_s)
         async with contextlib.aclosing(errand.frames()) as frames:
             async for frame in frames:
+                if isinstance(frame, jobs.Understood) and heard is not None and frame.index == segments:
+                    segments += 1
+                    heard(Segment(frame.text, tuple(Word(*word) for word in frame.words)))
                 if isinstance(frame, jobs.Transcribed):
                     errand.done = True
                     return Transcript(

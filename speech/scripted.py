@@ -10,11 +10,12 @@ import hashlib
 import threading
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
 from speech.audio import from_bytes, to_float, to_pcm
-from speech.engines import STT_HZ, TTS_HZ, EngineError, Pcm, Stop, Transcript, Word
+from speech.engines import STT_HZ, TTS_HZ, EngineError, Heard, Pcm, Segment, Stop, Transcript, Word
 from speech.phrases import speakable
 from speech.stop import StopSignal
 from speech.tts.voices import VOICES
@@ -84,13 +85,20 @@ class ScriptedHearing:
     device = "cpu"
 
     def __init__(self, *, delay_ms: int = 0, text: str = "", fault: str = "") -> None:
-        """``text`` is what every utterance says; empty means: what it carries, else its length."""
+        """``text`` is what every utterance says; empty means: what it carries, else its length. Each sentence is a
+        segment."""
         self._delay_s = delay_ms / 1000
         self._text = text
         self._faults = Faults(fault)
 
     def transcribe(
-        self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None, translate: bool = False
+        self,
+        pcm_16khz: Pcm,
+        *,
+        language: str | None = None,
+        prompt: str | None = None,
+        translate: bool = False,
+        heard: Heard | None = None,
     ) -> Transcript:
         threading.Event().wait(self._delay_s)
         self._faults.strike(pcm_16khz.tobytes())
@@ -99,7 +107,11 @@ class ScriptedHearing:
         spoken = text.split()
         step_s = audio_s / max(1, len(spoken))
         words = tuple(Word(word, index * step_s, (index + 1) * step_s, 1.0) for index, word in enumerate(spoken))
-        return Transcript(text=text, language=language or "en", audio_s=audio_s, words=words)
+        if heard is not None:
+            ends = [index + 1 for index, word in enumerate(spoken) if word[-1] in ".?!"]
+            for start, end in pairwise([0, *(end for end in ends if end < len(spoken))]):
+                heard(Segment((" " if start else "") + " ".join(spoken[start:end]), words[start:end]))
+        return Transcript(text=" ".join(spoken), language=language or "en", audio_s=audio_s, words=words)
 
 
 def _carried_text(pcm: Pcm) -> str:

@@ -12,6 +12,8 @@ from agents.llm.types import Message
 
 MESSAGE_OVERHEAD = 4
 """Tokens that a message costs beside its text."""
+IMAGE_TOKENS = 765
+"""What an image is taken for: one of 1,024 by 1,024 in high detail, as OpenAI counts it."""
 ANSWER_TOKENS = 1_024
 """What is left for an answer that has no cap of its own."""
 
@@ -34,8 +36,8 @@ class TokenMeasure:
     def count(self, characters: int) -> int:
         return round(characters * self.per_char)
 
-    def count_item(self, characters: int) -> int:
-        return MESSAGE_OVERHEAD + round(characters * self.per_char)
+    def count_item(self, characters: int, images: int = 0) -> int:
+        return MESSAGE_OVERHEAD + round(characters * self.per_char) + images * IMAGE_TOKENS
 
 
 def length_text(message: Message) -> str:

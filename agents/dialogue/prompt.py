@@ -14,8 +14,14 @@ def build_request(
     tools: list[dict[str, Any]],
     tool_choice: str | dict[str, Any],
     max_output_tokens: int | str,
+    parallel_tool_calls: bool | None = None,
+    reasoning: dict[str, Any] | None = None,
 ) -> Request:
-    """``tools`` and ``tool_choice`` as the session shows them; ``max_output_tokens`` an integer or "inf"."""
+    """``tools``, ``tool_choice``, ``reasoning`` as the session shows them; ``max_output_tokens`` an integer or "inf".
+
+    A stored prompt (the session's ``prompt``) belongs here, in the place of ``instructions`` and with its variables
+    filled in; until agents have versions there is none that an id could name.
+    """
     system = (Message("system", instructions),) if instructions else ()
     return Request(
         messages=system + messages,
@@ -24,6 +30,8 @@ def build_request(
         max_tokens=max_output_tokens if isinstance(max_output_tokens, int) else None,
         tools=tuple(tool for tool in tools if tool.get("type") == "function"),
         tool_choice=_chosen(tool_choice),
+        parallel_tool_calls=parallel_tool_calls,
+        reasoning_effort=(reasoning or {}).get("effort"),
     )
 
 

@@ -1,7 +1,7 @@
 """Which language model a gateway thinks with, by the environment that the ecosystem's own tools use.
 
 In order: ``OPENAI_BASE_URL`` or ``OPENAI_API_KEY``; an Ollama that answers at ``OLLAMA_HOST``; none, which is the
-degraded echo. ``AVB_LLM_MODEL`` names the model.
+degraded echo. ``AVB_LLM_MODEL`` names the model, ``AVB_LLM_IMAGES`` says whether it sees.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ def ollama_url(environ: Mapping[str, str]) -> str:
     return str(url.copy_with(port=url.port or 11434)).rstrip("/")
 
 
-def ollama_models(url: str) -> list[str]:
-    """The models of an Ollama, none when it does not answer within 0.3 s. Blocks: for start-up only."""
+def ollama_models(environ: Mapping[str, str]) -> list[str]:
+    """The models of the Ollama that the environment means, none when it does not answer within 0.3 s. Blocks."""
     try:
-        answer = httpx.get(f"{url}/api/tags", timeout=OLLAMA_PROBE_S)
+        answer = httpx.get(f"{ollama_url(environ)}/api/tags", timeout=OLLAMA_PROBE_S)
         answer.raise_for_status()
-        return [str(model["name"]) for model in answer.json().get("models", [])]
-    except (httpx.HTTPError, ValueError, KeyError):
+        return [str(model["name"]) for model in answer.json().get("models") or ()]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
@@ -45,12 +45,20 @@ def choose(environ: Mapping[str, str]) -> LanguageModel:
         if base_url and not model:
             raise ValueError(f"AVB_LLM_MODEL must name a model that {base_url} serves")
         name = environ.get("AVB_LLM_NAME") or ("openai" if not base_url else "openai-compatible")
-        return WithFallback(OpenAiCompatible(name, base_url or OPENAI_URL, api_key, model or OPENAI_MODEL), Degraded())
-    url = ollama_url(environ)
-    models = ollama_models(url)
-    if models:
+        first = OpenAiCompatible(name, base_url or OPENAI_URL, api_key, model or OPENAI_MODEL, sees=_sees(environ))
+        return WithFallback(first, Degraded())
+    if models := ollama_models(environ):
         chosen = model or models[0]
         if chosen not in models and f"{chosen}:latest" not in models:
             raise ValueError(f"AVB_LLM_MODEL={chosen} is not among Ollama's models: {', '.join(models)}")
-        return WithFallback(OpenAiCompatible("ollama", f"{url}/v1", "", chosen), Degraded())
+        first = OpenAiCompatible("ollama", f"{ollama_url(environ)}/v1", "", chosen, sees=_sees(environ))
+        return WithFallback(first, Degraded())
     return Degraded()
+
+
+def _sees(environ: Mapping[str, str]) -> bool:
+    """Whether images are sent to the model. The embedded ones see nothing."""
+    asked = environ.get("AVB_LLM_IMAGES", "").strip().lower()
+    if asked not in ("", "true", "false"):
+        raise ValueError(f"AVB_LLM_IMAGES must be true or false, not {asked!r}")
+    return asked == "true" or (not asked and not environ.get("AVB_LLM_EMBEDDED"))

@@ -15,22 +15,34 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """``url`` is a data or https URL; ``detail`` is auto, low or high."""
+
+    url: str
+    detail: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of the context. Tool messages answer ``tool_call_id``; assistant messages may carry ``tool_calls``.
 
-    ``images`` are data or https URLs, for models that see.
+    ``images`` are for models that see.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
-    images: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``tools`` are JSON-schema function definitions; ``tool_choice`` is auto, none, required or a function's name."""
+    """``tools`` are JSON-schema function definitions; ``tool_choice`` is auto, none, required or a function's name.
+
+    ``parallel_tool_calls`` and ``reasoning_effort`` are None where nobody asked for them; a model that does not know
+    them answers without.
+    """
 
     messages: tuple[Message, ...]
     model: str = ""
@@ -38,6 +50,8 @@ class Request:
     max_tokens: int | None = None
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: str = "auto"
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +95,10 @@ class LlmError(Exception):
 
 
 class LanguageModel(Protocol):
+    """``model`` answers requests that name none."""
+
     name: str
+    model: str
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Tokens as they come; closing the iterator stops the model. Raises LlmError."""

@@ -30,15 +30,19 @@ SERVER_EVENTS = {
     "input_audio_buffer.cleared": "after `input_audio_buffer.clear`",
     "input_audio_buffer.timeout_triggered": "the caller said nothing for `idle_timeout_ms` after the answer had been "
     "played; an empty item and a response follow",
-    "rate_limits.updated": "after `response.done`: what is left of the key's tokens per minute",
+    "rate_limits.updated": "after `response.done`: what is left of the requests and tokens per minute, counted with "
+    "all else that the tenant does",
     "conversation.item.added": "an item has its place; an assistant's is still empty",
     "conversation.item.done": "the item is complete",
     "conversation.item.retrieved": "after `conversation.item.retrieve`",
     "conversation.item.deleted": "after `conversation.item.delete`",
     "conversation.item.truncated": "after `conversation.item.truncate`",
-    "conversation.item.input_audio_transcription.delta": "words of the caller, where the session asks for them",
-    "conversation.item.input_audio_transcription.completed": "all words of the item, and the seconds they took",
-    "conversation.item.input_audio_transcription.segment": "with `gpt-4o-transcribe-diarize`: the turn, and who spoke",
+    "conversation.item.input_audio_transcription.delta": "words of the caller, where the session asks for them: "
+    "segment by segment once the item is there, or [while they are said](#words-of-the-caller)",
+    "conversation.item.input_audio_transcription.completed": "all words of the item, which are those of its deltas, "
+    "and the seconds they took",
+    "conversation.item.input_audio_transcription.segment": "with `gpt-4o-transcribe-diarize`: the same words as the "
+    "delta behind it, who spoke (`A`, the caller), and when, in seconds from the item's start",
     "conversation.item.input_audio_transcription.failed": "the words are lost; the item stays, and is answered",
     "response.created": "a response begins: asked for, or after a turn",
     "response.done": "it has ended: `completed`, `cancelled`, `incomplete` or `failed`. Every response says so once",
@@ -76,25 +80,30 @@ NEVER_SAID = {
 }
 
 WITHOUT_EFFECT = "taken and shown; no effect"
+TO_THE_MODEL = "given to the language model where a client set it; one that does not know it answers without"
+NOISE = "[filters](#noise-reduction) what is appended from then on; `strength` 1 when absent at first"
 FIELDS = {
     "session.model": "fixed when the session opens; another one is ignored",
     "session.output_modalities": "exactly one: speech with its transcript, or text",
-    "session.parallel_tool_calls": WITHOUT_EFFECT,
-    "session.reasoning.effort": WITHOUT_EFFECT,
-    "session.tracing": WITHOUT_EFFECT,
-    "session.prompt": WITHOUT_EFFECT,
-    "session.include": "adds `logprobs` to the transcripts: one entry a word",
+    "session.parallel_tool_calls": TO_THE_MODEL,
+    "session.reasoning.effort": TO_THE_MODEL,
+    "session.tracing": f"{WITHOUT_EFFECT}: traces are sent nowhere",
+    "session.prompt": f"{WITHOUT_EFFECT}: there are no stored prompts yet that an id could name",
+    "session.include": "adds `logprobs` to the transcripts and their deltas: one entry a word",
     "session.truncation": "what happens when the conversation outgrows the model: `auto` drops the oldest items, "
     "`disabled` fails the response",
     "session.audio.output.voice": "OpenAI's names, and Kokoro's 54; fixed once the assistant has spoken",
-    "session.audio.input.noise_reduction": WITHOUT_EFFECT,
+    "session.audio.input.noise_reduction": NOISE,
+    "transcription_session.audio.input.noise_reduction": NOISE,
     "session.audio.input.transcription": "asks for transcription events. Every model name is taken; the configured "
     "recogniser does the work",
+    "transcription.model": "`gpt-live-transcribe` and `gpt-realtime-whisper`: words flow while they are said; "
+    "`gpt-4o-transcribe-diarize`: with segments",
     "response.conversation": "`none`: beside the conversation, any number at the same time within `AVB_CALL_RESPONSES`",
     "response.input": "replaces the conversation as context; `[]` is no context",
     "response.metadata": "repeated in `response.created` and `response.done`",
-    "response.parallel_tool_calls": "taken; no effect",
-    "response.reasoning.effort": "taken; no effect",
+    "response.parallel_tool_calls": TO_THE_MODEL,
+    "response.reasoning.effort": TO_THE_MODEL,
     "response.prompt": "taken; no effect",
     "transcription.delay": "taken and not shown; no effect",
     "transcription.languages": WITHOUT_EFFECT,
@@ -149,11 +158,33 @@ ERRORS = {
     "unsupported_content_type": "truncation of what is no spoken answer",
     "invalid_tool_call_id": "`call_id` of an output that no function call has",
     "invalid_approval_request_id": "an approval that nobody asked for",
+    "rate_limit_exceeded": "`response.create` beyond a limit, of type `rate_limit_error`; the session goes on. A turn "
+    "that cannot be answered for that reason gets a response with status `failed` and the same code",
 }
 REFUSALS = {
     "invalid_api_key": ("3000", "the key is wrong, revoked or of another kind"),
     "missing_model": ("4000", "neither `model` nor `intent=transcription`"),
     "invalid_model": ("4000", "no such model and no such agent"),
     "beta_api_shape_disabled": ("4000", "the beta dialect, where `AVB_REALTIME_BETA` is `false`"),
+    "invalid_end_user": ("4000", "the name of the end user cannot be one"),
+    "too_many_sessions": (
+        "1013, 4000",
+        "more calls at once than the limits allow; 4000 where waiting a minute is no use",
+    ),
+    "rate_limit_exceeded": (
+        "1013, 4000",
+        "more requests or tokens than the limits allow; 4000 where waiting a minute is no use",
+    ),
+    "too_many_connections": ("1013", "more new connections in a second than this server takes"),
     "service_unavailable": ("1013", "the server cannot take calls at the moment; come again"),
+    "api_key_revoked": ("3000", "the key was revoked; calls in progress end with it too"),
+    "api_key_expired": ("3000", "the key's time is over; the same"),
+    "tenant_suspended": ("3000", "the tenant opens nothing at the moment; the same"),
+    "tenant_deleted": ("3000", "the tenant is being deleted; the same"),
+    "ip_not_allowed": ("3000", "the key may not be used from this IP address"),
+    "insufficient_scope": ("3000", "the key lacks the scope `realtime`"),
+    "invalid_end_user": ("4000", "`OpenAI-Safety-Identifier`, or `?user=`, of more than 200 characters"),
+    "too_many_sessions": ("1013", "as many calls as the tenant, the key or the end user may have; come again"),
+    "too_many_connections": ("1013", "more than `AVB_CONNECTIONS_PER_SECOND`; come again"),
+    "rate_limit_exceeded": ("1013", "another limit has no room; 4000 where that lasts for more than a minute"),
 }

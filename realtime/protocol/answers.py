@@ -163,8 +163,11 @@ class Answers:
             tools=effective["tools"],
             tool_choice=effective["tool_choice"],
             max_output_tokens=response.max_output_tokens,
+            parallel_tool_calls=effective.get("parallel_tool_calls"),
+            reasoning=effective.get("reasoning"),
         )
-        response.prompt_characters = sum(len(length_text(message)) for message in request.messages)
+        if not any(message.images for message in request.messages):  # their tokens are no measure of text
+            response.prompt_characters = sum(len(length_text(message)) for message in request.messages)
         speed = self.call.config.wire["audio"]["output"]["speed"]
         self.call.do(do.StartReply(response.id, request, response.modality, response.voice, speed))
 
@@ -179,7 +182,7 @@ class Answers:
         if not own:
             begins = next((at for at, item in enumerate(items) if item.id == self._context_from), 0)
             items = items[begins:]
-        costs = (self._measure.count_item(item.characters) for item in reversed(items))
+        costs = (self._measure.count_item(item.characters, item.images) for item in reversed(items))
         cut = first_kept(costs, len(items), budget)
         if cut and not own:
             self._context_from = items[cut].id
@@ -207,7 +210,7 @@ class Answers:
             self._active = None
         else:
             del self._out_of_band[response.id]
-        self.call.do(do.CountTokens(response.usage["total_tokens"] if response.usage else 0))
+        self.call.do(do.CountTokens(response.usage["total_tokens"] if response.usage else 0, response.id))
         if response.conversation is None:
             return
         owed, self._owed = self._owed, None
@@ -262,5 +265,6 @@ class Answers:
 
     def reply_failed(self, result: ev.ReplyFailed) -> None:
         if (response := self._replying(result.response_id)) is not None:
-            error = {"type": "server_error", "code": result.code, "message": result.message}
+            kind = "rate_limit_error" if result.code == "rate_limit_exceeded" else "server_error"
+            error = {"type": kind, "code": result.code, "message": result.message}
             self._end(response, "failed", {"type": "failed", "error": error})

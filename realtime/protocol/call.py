@@ -17,6 +17,7 @@ class Limits:
 
     ``input_audio_s``: what may wait for its commit; ``turn_s``: after that a turn is taken to be over; ``ahead_s``:
     the longest turn that is recognised ahead of its end; ``pause_ms``: the silence that starts this;
+    ``guess_ms``: how often a transcription that streams is brought up to date while the caller speaks, 0 for never;
     ``kept_audio_s``: audio of items that is kept for retrieval; ``items``, ``content_bytes``: a conversation's items,
     and all their text and images; ``text_bytes``: the text of one item; ``session_bytes``: one session.update;
     ``transcriptions``, ``responses``: how many may be under way at once; ``context_tokens``: what the language model
@@ -27,6 +28,7 @@ class Limits:
     turn_s: int = 60
     ahead_s: int = 15
     pause_ms: int = 96
+    guess_ms: int = 1_000
     kept_audio_s: int = 300
     items: int = 10_000
     content_bytes: int = 16 * 1024 * 1024

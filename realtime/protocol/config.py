@@ -11,6 +11,7 @@ from agents.spec import AgentSpec
 from realtime.protocol.events import JsonObject, Modality
 from realtime.protocol.shapes import Invalid, spoken_list
 from realtime.protocol.turns import TurnTaking
+from speech.noise import Field
 from speech.tts.voices import OPENAI_VOICES, VOICES
 
 SERVER_VAD = {
@@ -25,6 +26,8 @@ SERVER_VAD = {
 SEMANTIC_VAD = {"type": "semantic_vad", "eagerness": "auto", "create_response": True, "interrupt_response": True}
 # Eagerness: the longest wait for a caller who may not have finished, and how sure the end-of-turn model must be.
 EAGERNESS = {"low": (8_000, 0.7), "medium": (4_000, 0.5), "auto": (4_000, 0.5), "high": (2_000, 0.35)}
+# The models of OpenAI's whose transcripts stream; the same recogniser does the work of all.
+STREAMING_MODELS = ("gpt-live-transcribe", "gpt-realtime-whisper")
 RESPONDING = ("create_response", "interrupt_response", "idle_timeout_ms")
 
 
@@ -47,6 +50,11 @@ def _transcription(patch: JsonObject | None, current: JsonObject | None) -> Json
     merged = {"model": "whisper-1", "language": None, "prompt": None, **((current or {}) if same else {}), **patch}
     merged.pop("delay", None)  # accepted, never echoed
     return merged
+
+
+def _noise_reduction(patch: JsonObject | None, current: JsonObject | None) -> JsonObject | None:
+    """An absent ``strength`` keeps its value, as OpenAI documents."""
+    return None if patch is None else {"type": "near_field", **(current or {}), **patch}
 
 
 def check_modalities(modalities: list[Modality], path: str) -> None:
@@ -76,6 +84,8 @@ def _merged_input(current: JsonObject, patch: JsonObject, transcription: bool) -
         merged["turn_detection"] = _turn_detection(patch["turn_detection"], current["turn_detection"], transcription)
     if "transcription" in patch:
         merged["transcription"] = _transcription(patch["transcription"], current["transcription"])
+    if "noise_reduction" in patch:
+        merged["noise_reduction"] = _noise_reduction(patch["noise_reduction"], current["noise_reduction"])
     if merged["format"]["type"] == "audio/pcm":
         merged["format"] = {"type": "audio/pcm", "rate": 24_000}
     return merged
@@ -196,6 +206,18 @@ class SessionConfig:
     def input_transcription(self) -> JsonObject | None:
         value: JsonObject | None = self.wire["audio"]["input"]["transcription"]
         return value
+
+    @property
+    def streams_words(self) -> bool:
+        """Whether the caller's words are told while they are still being said."""
+        asked = self.input_transcription
+        return asked is not None and asked.get("model") in STREAMING_MODELS
+
+    @property
+    def noise_reduction(self) -> tuple[Field, float] | None:
+        """The kind of microphone, and how much of the noise is taken, 0..1."""
+        asked: JsonObject | None = self.wire["audio"]["input"]["noise_reduction"]
+        return None if asked is None else (asked["type"], asked.get("strength", 1.0))
 
     @property
     def turn_taking(self) -> TurnTaking | None:

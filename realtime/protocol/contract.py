@@ -187,7 +187,9 @@ SESSION = Tagged("type", {"realtime": REALTIME_SESSION, "transcription": TRANSCR
 
 INPUT_TEXT = Object({"text": Text()}, ("text",))
 INPUT_AUDIO = Object({"audio": Text(), "transcript": Text()}, ("audio",), frozenset({"transcript"}))
-INPUT_IMAGE = Object({"image_url": Text(), "detail": Choice(("auto", "low", "high"))}, ("image_url",))
+# As OpenAI has it, no address: whoever serves the language model would fetch it, from inside its own network.
+IMAGE_URL = Text(pattern="data:image/[A-Za-z0-9.+-]+;base64,.+")
+INPUT_IMAGE = Object({"image_url": IMAGE_URL, "detail": Choice(("auto", "low", "high"))}, ("image_url",))
 USER_CONTENT = Tagged("type", {"input_text": INPUT_TEXT, "input_audio": INPUT_AUDIO, "input_image": INPUT_IMAGE})
 SYSTEM_CONTENT = Tagged("type", {"input_text": INPUT_TEXT})
 ASSISTANT_CONTENT = Tagged("type", {"output_text": INPUT_TEXT})

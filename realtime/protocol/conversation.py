@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.llm.types import Message, ToolCall
+from agents.llm.types import Image, Message, ToolCall
 from realtime.protocol.events import JsonObject
 from realtime.protocol.input_audio import SAMPLES_PER_MS
 from realtime.protocol.shapes import Invalid, shown
@@ -157,7 +157,11 @@ class Item:
                 return [Message("user", SILENCE)]
             if self.noise:
                 return []
-            images = tuple(part["image_url"] for part in self.content if part["type"] == "input_image")
+            images = tuple(
+                Image(part["image_url"], part.get("detail", "auto"))
+                for part in self.content
+                if part["type"] == "input_image"
+            )
             spoken = any(part["type"] == "input_audio" for part in self.content)
             return [Message("user", text or (INAUDIBLE if spoken else ""), images=images)]
         if not text:
@@ -170,6 +174,10 @@ class Item:
         if self.type == "message":
             return sum(len(message.text) for message in self.messages())
         return len(self.name) + len(self.arguments) + len(self.output)
+
+    @property
+    def images(self) -> int:
+        return sum(part["type"] == "input_image" for part in self.content)
 
 
 class Conversation:

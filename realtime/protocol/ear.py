@@ -1,11 +1,6 @@
-"""The caller's side of a session: the input audio buffer, turns by voice activity, and the recogniser's words."""
+"""The caller's side of a session: the input audio buffer, and turns by voice activity."""
 
-import math
-from dataclasses import dataclass
 from typing import Protocol
-
-import msgspec
-import numpy as np
 
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
@@ -13,13 +8,16 @@ from realtime.protocol.call import Call
 from realtime.protocol.config import SessionConfig
 from realtime.protocol.conversation import Item, item_from_wire
 from realtime.protocol.input_audio import HZ, SAMPLES_PER_MS, InputAudio, InputDecoder
+from realtime.protocol.recognition import Dictation, Recognition
 from realtime.protocol.shapes import Invalid
 from realtime.protocol.turns import Began, Ended, Paused, Resumed, TurnDetector, TurnTaking, Waiting
 from realtime.protocol.wire import decode_audio
-from speech.engines import STT_HZ, TURN_WINDOW_S, Pcm, Transcript
+from speech.engines import STT_HZ, TURN_WINDOW_S, Pcm
+from speech.noise import NoiseSuppressor
 
 MIN_COMMIT_MS = 100
-DIARIZING_MODEL = "gpt-4o-transcribe-diarize"
+APPEND_MS = 400
+"""How much of one append is filtered at once: about a millisecond of work."""
 
 
 class Answering(Protocol):
@@ -38,32 +36,15 @@ class Answering(Protocol):
         ...
 
 
-@dataclass
 class _Turn:
-    """The caller is speaking: where the item will begin, and the transcription that runs ahead of its end."""
+    """The caller is speaking: where the item will begin, and its words as far as they are known ahead of its end."""
 
-    item_id: str
-    start: int
-    interrupts: bool = False
-    job_id: str | None = None
-    judgement_id: str | None = None
-
-
-@dataclass
-class _Job:
-    """A transcription under way. Until the turn ends there is no ``item``, and the result waits here."""
-
-    item: Item | None = None
-    transcript: Transcript | None = None
-    failure: tuple[str, str] | None = None
-
-
-def logprobs(transcript: Transcript) -> list[ev.JsonObject]:
-    """The recogniser's confidence, word by word; a word stands for its tokens."""
-    return [
-        {"token": word.text, "logprob": math.log(max(word.probability, 1e-9)), "bytes": list(word.text.encode())}
-        for word in transcript.words
-    ]
+    def __init__(self, item_id: str, start: int) -> None:
+        self.item_id = item_id
+        self.start = start
+        self.interrupts = False
+        self.judgement_id: str | None = None
+        self.dictation = Dictation(item_id, start)
 
 
 class Ear:
@@ -72,13 +53,16 @@ class Ear:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.input = InputAudio()
+        self.recognition = Recognition(call, self.input, lambda item: self.answering.words_settled(item))
+        self._jobs = self.recognition.jobs
         self._decoder = InputDecoder(call.config.input_format)
+        self._noise: NoiseSuppressor | None = None
         self._detector: TurnDetector | None = None
         self._generation = 0
         self._listening_from = 0
         self._turn: _Turn | None = None
-        self._jobs: dict[str, _Job] = {}
         self._judged_to = 0
+        self._choose_noise_reduction()
 
     def listen_anew(self) -> None:
         """Begin voice activity detection at what comes next, or end it, as the session now says."""
@@ -94,18 +78,21 @@ class Ear:
         self._listening_from = self.input.end
         self.call.do(do.OpenListening(self._generation))
 
-    def _drop_turn(self) -> None:
-        if self._turn is not None and self._turn.job_id is not None:
-            self._drop_job(self._turn.job_id)
-        self._turn = None
+    @property
+    def coming_id(self) -> str | None:
+        """Id of the item that what is being said will be; the client may know it already."""
+        return None if self._turn is None else self._turn.item_id
 
-    def _drop_job(self, job_id: str) -> None:
-        if self._jobs.pop(job_id, None) is not None:
-            self.call.do(do.DropTranscription(job_id))
+    def _drop_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            self.recognition.drop(turn.dictation)
 
     def adapt(self, before: SessionConfig) -> None:
         """The session's configuration has changed."""
         after = self.call.config
+        if after.noise_reduction != before.noise_reduction:
+            self._choose_noise_reduction()
         if after.input_format != before.input_format:
             self._decoder = InputDecoder(after.input_format)
         vad = after.turn_taking
@@ -115,17 +102,48 @@ class Ear:
             self.listen_anew()
 
     def append(self, event: ev.InputAudioAppend) -> None:
-        limit_s = self.call.limits.input_audio_s
-        if len(self.input) / HZ + self._decoder.seconds(event.audio) > limit_s:
+        if self._is_too_much(event):
+            limit_s = self.call.limits.input_audio_s
             raise Invalid(
                 "input_audio_buffer_full",
                 f"Error appending audio: the input audio buffer holds at most {limit_s} s. Commit or clear it first.",
             )
         pcm = self._decoder.decode(event.audio)
+        self._take(pcm if self._noise is None else self._noise.push(pcm))
+        self._guess()
+
+    def divide(self, event: ev.InputAudioAppend) -> list[ev.InputAudioAppend]:
+        """A long append as short ones, so that nobody waits while it is filtered; whole where it will be refused."""
+        step = self._decoder.bytes_of(APPEND_MS)
+        if len(event.audio) <= step or self._is_too_much(event):
+            return [event]
+        return [
+            ev.InputAudioAppend(audio=event.audio[start : start + step], event_id=event.event_id)
+            for start in range(0, len(event.audio), step)
+        ]
+
+    def _is_too_much(self, event: ev.InputAudioAppend) -> bool:
+        return len(self.input) / HZ + self._decoder.seconds(event.audio) > self.call.limits.input_audio_s
+
+    def _take(self, pcm: Pcm) -> None:
+        """Audio as voice activity, the judge of turns, the recogniser and a client that retrieves it get it."""
         self.input.append(pcm)
         self.call.heard_samples = self.input.end
         if self._detector is not None and len(pcm):
             self.call.do(do.Listen(pcm))
+
+    def _take_all(self) -> None:
+        """Also what the noise suppressor holds back: what comes next is about all that has been appended."""
+        if self._noise is not None:
+            self._take(self._noise.flush())
+
+    def _choose_noise_reduction(self) -> None:
+        wanted = self.call.config.noise_reduction
+        if wanted is not None and self._noise is not None and self._noise.field == wanted[0]:
+            self._noise.strength = wanted[1]
+            return
+        self._take_all()
+        self._noise = None if wanted is None else NoiseSuppressor(*wanted)
 
     def window_scored(self, window: ev.WindowScored) -> None:
         if window.generation != self._generation or self._detector is None:
@@ -139,8 +157,8 @@ class Ear:
                     self._speech_paused(heard)
                 case Waiting():
                     self._judge(heard)
-                case Resumed():
-                    self._speech_resumed()
+                case Resumed(after_ms):
+                    self._speech_resumed(after_ms)
                 case Ended():
                     self._speech_ended(heard)
         if self._turn is not None and heard - self._turn.start >= self.call.limits.turn_s * HZ:
@@ -162,9 +180,8 @@ class Ear:
             turn.interrupts = self.answering.interrupt()
 
     def _speech_paused(self, heard: int) -> None:
-        turn = self._turn
-        if turn is not None and self.call.wants_transcript and heard - turn.start <= self.call.limits.ahead_s * HZ:
-            turn.job_id = self._transcribe(self.input.read(turn.start, heard), None)
+        if self._turn is not None:
+            self.recognition.read_ahead(self._turn.dictation, heard)
         self._judge(heard)
 
     def _judge(self, heard: int) -> None:
@@ -198,12 +215,19 @@ class Ear:
         )
         self.answering.turn_ended(self._commit(turn, heard, silent=True))
 
-    def _speech_resumed(self) -> None:
-        if self._turn is not None and self._turn.job_id is not None:
-            self._drop_job(self._turn.job_id)
-            self._turn.job_id = None
+    def _speech_resumed(self, after_ms: float) -> None:
+        turn = self._turn
+        if turn is None:
+            return
+        turn.judgement_id = None
+        self.recognition.resume(turn.dictation, after_ms)
+
+    def _guess(self) -> None:
+        """Words that are told while they are said need a turn to be told of, also where only the client ends turns."""
+        if self.recognition.guesses and self._turn is None and self._detector is None and len(self.input):
+            self._turn = _Turn(self.call.new_id("item"), self.input.start)
         if self._turn is not None:
-            self._turn.judgement_id = None
+            self.recognition.guess(self._turn.dictation)
 
     def _speech_ended(self, heard: int) -> None:
         turn, self._turn = self._turn, None
@@ -219,10 +243,14 @@ class Ear:
     def hang_up(self) -> None:
         """Words that nobody will answer are words all the same."""
         turn, self._turn = self._turn, None
-        if turn is not None:
+        self._take_all()
+        if turn is not None and self._detector is not None:
             self._commit(turn, self.input.end)
+        elif turn is not None:
+            self.recognition.drop_guess(turn.dictation)
 
     def commit_asked(self, event: ev.InputAudioCommit) -> None:
+        self._take_all()
         turn = self._turn or _Turn(self.call.new_id("item"), self.input.start)
         buffered = self.input.end - turn.start
         if buffered < MIN_COMMIT_MS * SAMPLES_PER_MS:
@@ -232,9 +260,10 @@ class Ear:
                 f"but buffer only has {buffered / SAMPLES_PER_MS:.2f}ms of audio.",
             )
         self.check_room()
+        self._turn = None
         if self._detector is not None:
             self.listen_anew()
-        turn.job_id = None  # a transcription that began at a pause lacks what came after it
+        self.recognition.reopen(turn.dictation)  # what began at a pause lacks what came after it
         self.call.do(do.Mark("speech_stopped"))
         self._commit(turn, self.input.end)
 
@@ -256,12 +285,7 @@ class Ear:
         self.call.say(ev.ItemAdded(previous_item_id=previous, item=item.wire()))
         self.call.say(ev.ItemDone(previous_item_id=previous, item=item.wire()))
         self.call.store(item)
-        job = self._jobs.get(turn.job_id) if turn.job_id is not None else None
-        if job is None:
-            self.hear(item)
-        else:
-            job.item = item
-            self._settle(turn.job_id or "", job)
+        self.recognition.finish(turn.dictation, item, end)
         self.call.conversation.forget_old_audio()
         return item
 
@@ -281,80 +305,12 @@ class Ear:
             )
 
     def clear(self, _: ev.InputAudioClear) -> None:
+        self._take_all()
         self.input.discard_before(self.input.end)
+        self._drop_turn()
         if self._detector is not None:
             self.listen_anew()
         self.call.say(ev.Cleared())
-
-    def _transcribe(self, pcm: Pcm, item: Item | None) -> str:
-        job_id = self.call.new_id("stt")
-        self._jobs[job_id] = _Job(item)
-        asked = self.call.config.input_transcription or {}
-        language = asked.get("language") or self.call.agent.language
-        self.call.do(do.Transcribe(job_id, pcm, language, asked.get("prompt")))
-        return job_id
-
-    def transcript_ready(self, result: ev.TranscriptReady) -> None:
-        job = self._jobs.get(result.job_id)
-        if job is not None:
-            job.transcript = result.transcript
-            self._settle(result.job_id, job)
-
-    def transcript_failed(self, result: ev.TranscriptFailed) -> None:
-        job = self._jobs.get(result.job_id)
-        if job is not None:
-            job.failure = (result.code, result.message)
-            self._settle(result.job_id, job)
-
-    def _settle(self, job_id: str, job: _Job) -> None:
-        """Once there are both an item and its words, or the word that they are lost, bring them together."""
-        item = job.item
-        if item is None or (job.transcript is None and job.failure is None):
-            return
-        del self._jobs[job_id]
-        item.awaiting_transcript = False
-        if job.transcript is not None:
-            item.transcript = job.transcript.text
-        self.call.do(do.Mark("transcript"))
-        if item.id in self.call.conversation:
-            if self.call.config.input_transcription is not None:
-                self._say_transcript(item, job)
-            self.call.store(item)
-        self.answering.words_settled(item)
-
-    def _say_transcript(self, item: Item, job: _Job) -> None:
-        if job.transcript is None:
-            code, message = job.failure or ("stt_failed", "Transcription failed.")
-            self.call.say(
-                ev.TranscriptionFailed(
-                    item_id=item.id,
-                    error={"type": "transcription_error", "code": code, "message": message, "param": None},
-                )
-            )
-            return
-        asked = self.call.config.input_transcription or {}
-        if asked.get("model") == DIARIZING_MODEL and job.transcript.text:
-            # One caller, one speaker: the whole turn is one segment.
-            self.call.say(
-                ev.TranscriptionSegment(
-                    item_id=item.id,
-                    id=self.call.new_id("seg"),
-                    text=job.transcript.text,
-                    speaker="A",
-                    start=0.0,
-                    end=job.transcript.audio_s,
-                )
-            )
-        if job.transcript.text:
-            self.call.say(ev.TranscriptionDelta(item_id=item.id, delta=job.transcript.text))
-        self.call.say(
-            ev.TranscriptionCompleted(
-                item_id=item.id,
-                transcript=job.transcript.text,
-                usage={"type": "duration", "seconds": -(-item.audio_ms // 1000)},
-                logprobs=logprobs(job.transcript) if self.call.config.wire["include"] else msgspec.UNSET,
-            )
-        )
 
     def item(self, wire: ev.JsonObject, item_id: str) -> Item:
         """An item as a client gave it, its audio decoded. Raises Invalid."""
@@ -368,5 +324,4 @@ class Ear:
 
     def hear(self, item: Item) -> None:
         """Have the recogniser read an item that came as audio."""
-        if item.awaiting_transcript:
-            self._transcribe(np.concatenate(item.audio), item)
+        self.recognition.hear(item)

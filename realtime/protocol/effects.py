@@ -32,12 +32,15 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Answered by TranscriptReady or TranscriptFailed with the same ``job_id``."""
+    """Answered by TranscriptReady or TranscriptFailed with the same ``job_id``; before, if ``segments`` are wanted, by
+    any number of SegmentReady. A ``guess`` is soon worth nothing: it may fail rather than wait."""
 
     job_id: str
     pcm_24khz: Pcm
     language: str | None
     prompt: str | None
+    segments: bool = False
+    guess: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,10 @@ class JudgeTurn:
 
 @dataclass(frozen=True, slots=True)
 class CountTokens:
-    """Answered at once by RateLimited."""
+    """A response has used these. Answered by RateLimited, soon."""
 
     tokens: int
+    response_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,14 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A stage of the caller's turn was reached; the runner notes the time for ``realtime.runtime.timings``."""
+    """A stage of the caller's turn was reached; the runner notes the time for ``realtime.runtime.timings``.
+
+    A transcript says for the ledger whose words were recognised, and how long they were; nothing where it failed.
+    """
 
     stage: Literal["speech_stopped", "transcript"]
+    item_id: str = ""
+    audio_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

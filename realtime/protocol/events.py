@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from speech.engines import Pcm, Transcript
+from speech.engines import Pcm, Segment, Transcript
 
 JsonObject = dict[str, Any]
 
@@ -97,6 +97,13 @@ class TranscriptReady(Result, frozen=True, kw_only=True):
     transcript: Transcript
 
 
+class SegmentReady(Result, frozen=True, kw_only=True):
+    """A piece of a transcript that is not complete yet."""
+
+    job_id: str
+    segment: Segment
+
+
 class TranscriptFailed(Result, frozen=True, kw_only=True):
     job_id: str
     code: str
@@ -111,11 +118,15 @@ class TurnJudged(Result, frozen=True, kw_only=True):
 
 
 class RateLimited(Result, frozen=True, kw_only=True):
-    """What is left of the tokens per minute; ``reset_s`` until all of them are back."""
+    """What is left of the tokens per minute, and of the requests where somebody counts them; ``reset_s`` until all of
+    them are back."""
 
     limit: int
     remaining: int
     reset_s: float
+    requests_limit: int | None = None
+    requests_remaining: int = 0
+    requests_reset_s: float = 0.0
 
 
 class ReplyBegan(Result, frozen=True, kw_only=True):
@@ -260,6 +271,7 @@ class TranscriptionDelta(ServerEvent, tag="conversation.item.input_audio_transcr
     item_id: str
     delta: str
     content_index: int = 0
+    logprobs: list[JsonObject] | msgspec.UnsetType = msgspec.UNSET
 
 
 class TranscriptionCompleted(ServerEvent, tag="conversation.item.input_audio_transcription.completed", kw_only=True):

@@ -66,6 +66,7 @@ class InputDecoder:
         self._decode = {"audio/pcmu": decode_ulaw, "audio/pcma": decode_alaw}.get(format)
         self._resampler = Resampler(PHONE_HZ, HZ) if self._decode is not None else None
         self._half = b""
+        self._bytes_per_s = 2 * HZ if self._decode is None else PHONE_HZ
 
     def decode(self, audio: bytes) -> Pcm:
         if self._decode is not None and self._resampler is not None:
@@ -83,4 +84,8 @@ class InputDecoder:
 
     def seconds(self, audio: bytes) -> float:
         """How long such audio lasts."""
-        return len(audio) / (PHONE_HZ if self._decode is not None else 2 * HZ)
+        return len(audio) / self._bytes_per_s
+
+    def bytes_of(self, ms: int) -> int:
+        """How many bytes such audio has."""
+        return self._bytes_per_s * ms // 1000

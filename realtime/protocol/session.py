@@ -1,12 +1,13 @@
 """A call as a state machine without I/O.
 
-1. Everything that changes the state of a call is here and in its two sides, ``ear`` and ``answers``; nothing else is.
+1. Everything that changes the state of a call is here and in its two sides, ``ear`` (with ``recognition``) and
+   ``answers``; nothing else is.
 2. It never waits, never looks at a clock, never draws a random number: ids and time come in; time is counted in
    samples.
 3. A result that names a response no longer active changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -66,6 +67,10 @@ class Session:
             self.call.say(ev.Error(error=body))
         return effects
 
+    def divide(self, entering: ev.Input) -> Sequence[ev.Input]:
+        """What enters, in pieces of little work each; between them others may have their turn. Changes nothing."""
+        return self.ear.divide(entering) if isinstance(entering, ev.InputAudioAppend) else (entering,)
+
     def hang_up(self) -> list[do.Effect]:
         """The call is over: what was being said on either side is kept as far as it came."""
         effects: list[do.Effect] = []
@@ -86,8 +91,9 @@ class Session:
             ev.WindowScored: self.ear.window_scored,
             ev.TurnJudged: self.ear.turn_judged,
             ev.RateLimited: self._rate_limited,
-            ev.TranscriptReady: self.ear.transcript_ready,
-            ev.TranscriptFailed: self.ear.transcript_failed,
+            ev.SegmentReady: self.ear.recognition.segment_ready,
+            ev.TranscriptReady: self.ear.recognition.transcript_ready,
+            ev.TranscriptFailed: self.ear.recognition.transcript_failed,
             ev.OutputAudioClear: self._output_clear,
             ev.ItemCreate: self._item_create,
             ev.ItemRetrieve: self._item_retrieve,
@@ -131,7 +137,16 @@ class Session:
             "remaining": limits.remaining,
             "reset_seconds": round(limits.reset_s, 3),
         }
-        self.call.say(ev.RateLimitsUpdated(rate_limits=[tokens]))
+        left = [tokens]
+        if limits.requests_limit is not None:
+            requests = {
+                "name": "requests",
+                "limit": limits.requests_limit,
+                "remaining": limits.requests_remaining,
+                "reset_seconds": round(limits.requests_reset_s, 3),
+            }
+            left.insert(0, requests)
+        self.call.say(ev.RateLimitsUpdated(rate_limits=left))
 
     def _deaf(self, failure: ev.ListeningFailed) -> None:
         """A call that cannot hear is no call: the client is told, and told to come again."""
@@ -151,7 +166,7 @@ class Session:
     def _item_create(self, event: ev.ItemCreate) -> None:
         call = self.call
         item_id = event.item.get("id") or call.new_id("item")
-        if item_id in call.conversation:
+        if item_id in call.conversation or item_id == self.ear.coming_id:
             raise Invalid(
                 "item_create_duplicate_item_id", f"Error adding item: an item with id '{item_id}' already exists."
             )

@@ -53,7 +53,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """They had not."""
+    """They had not; the pause was ``after_ms`` long."""
+
+    after_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +103,11 @@ class TurnDetector:
             return [Began(max(0.0, at_ms - self._speech_ms))]
         # Between the thresholds the last verdict stands: a fading voice ends no pause.
         if loud or (not quiet and self._state is _State.SPEAKING):
-            resumed = self._state is _State.PAUSED
+            turns: list[Turn] = [Resumed(self._silence_ms)] if self.paused else []
             self._state, self._silence_ms = _State.SPEAKING, 0.0
-            return [Resumed()] if resumed else []
+            return turns
         self._silence_ms += WINDOW_MS
-        turns: list[Turn] = []
+        turns = []
         if self._state is _State.SPEAKING and self._silence_ms >= min(self.pause_ms, self.vad.silence_duration_ms):
             self._state = _State.PAUSED
             turns.append(Paused(at_ms - self._silence_ms))

@@ -5,9 +5,10 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
+from faster_whisper.transcribe import Segment as WhisperSegment
 
 from speech import audio
-from speech.engines import STT_HZ, EngineError, EngineRefused, Pcm, Transcript, Word
+from speech.engines import STT_HZ, EngineError, EngineRefused, Heard, Pcm, Segment, Transcript, Word
 
 # Whisper writes something for silence too. Below these it is taken to have heard nothing.
 SILENCE_RMS = 0.0005
@@ -47,7 +48,13 @@ class Whisper:
         self.transcribe(audio.to_pcm(np.random.default_rng(0).normal(0, 0.1, STT_HZ).astype(np.float32)), language="en")
 
     def transcribe(
-        self, pcm_16khz: Pcm, *, language: str | None = None, prompt: str | None = None, translate: bool = False
+        self,
+        pcm_16khz: Pcm,
+        *,
+        language: str | None = None,
+        prompt: str | None = None,
+        translate: bool = False,
+        heard: Heard | None = None,
     ) -> Transcript:
         if translate and not self._model.model.is_multilingual:
             raise EngineRefused("this Whisper model knows English only: it cannot translate")
@@ -71,22 +78,35 @@ class Whisper:
                 log_prob_threshold=LOWEST_LOG_PROBABILITY,
                 compression_ratio_threshold=HIGHEST_COMPRESSION,
             )
-            kept = [
-                segment
-                for segment in segments
-                if (segment.compression_ratio <= HIGHEST_COMPRESSION or segment.avg_logprob >= SURE_LOG_PROBABILITY)
-                and (segment.no_speech_prob <= NO_SPEECH_PROBABILITY or segment.avg_logprob >= LOWEST_LOG_PROBABILITY)
-            ]
+            text, words = "", list[Word]()
+            told_characters = told_words = 0
+            # Whisper decodes as it is read: segments of a first half minute are there before the second is begun.
+            for segment in segments:
+                if not _is_sure(segment):
+                    continue
+                if heard is not None and _says_something(known := text.rstrip()[told_characters:]):
+                    heard(Segment(known, tuple(words[told_words:])))
+                    told_characters, told_words = told_characters + len(known), len(words)
+                text = (text + segment.text).lstrip()
+                words += [
+                    Word(word.word.strip(), float(word.start), float(word.end), float(word.probability))
+                    for word in segment.words or ()
+                ]
         except ValueError as error:
             raise EngineError(f"Whisper refuses the request: {error}") from error
         except RuntimeError as error:
             raise EngineError(f"Whisper failed: {error}") from error
-        words = tuple(
-            Word(word.word.strip(), float(word.start), float(word.end), float(word.probability))
-            for segment in kept
-            for word in segment.words or ()
-        )
-        text = "".join(segment.text for segment in kept).strip()
-        if not any(character.isalnum() for character in text):
+        if not _says_something(text):
             return nothing
-        return Transcript(text=text, language=facts.language, audio_s=audio_s, words=words)
+        return Transcript(text=text.rstrip(), language=facts.language, audio_s=audio_s, words=tuple(words))
+
+
+def _is_sure(segment: WhisperSegment) -> bool:
+    """Whether it was said, and not made up of noise or of the segment before."""
+    loops = segment.compression_ratio > HIGHEST_COMPRESSION and segment.avg_logprob < SURE_LOG_PROBABILITY
+    silent = segment.no_speech_prob > NO_SPEECH_PROBABILITY and segment.avg_logprob < LOWEST_LOG_PROBABILITY
+    return not loops and not silent
+
+
+def _says_something(text: str) -> bool:
+    return any(character.isalnum() for character in text)

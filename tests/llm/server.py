@@ -2,15 +2,22 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 
 class ChatServer:
-    """``async with ChatServer() as server``: answers every request with ``events``, see ``say``."""
+    """``async with ChatServer() as server``: answers every request with ``events``, see ``say``.
+
+    ``refuses``: the HTTP status for a request that it does not like, 0 for others. ``turns``: events of the answers to
+    come, before ``events``.
+    """
 
     def __init__(self) -> None:
         self.status = 200
+        self.refuses: Callable[[dict[str, Any]], int] = lambda asked: 0
         self.events: list[str | float] = []
+        self.turns: list[list[str | float]] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[str] = []
         self.dropped = 0
@@ -43,13 +50,12 @@ class ChatServer:
             self.headers.append(head.lower())
             length = int(head.lower().split("content-length:")[1].split("\r\n")[0])
             self.requests.append(json.loads(await reader.readexactly(length)))
-            if self.status != 200:
-                writer.write(
-                    f"HTTP/1.1 {self.status} No\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode()
-                )
+            status = self.refuses(self.requests[-1]) or self.status
+            if status != 200:
+                writer.write(f"HTTP/1.1 {status} No\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
             else:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-                for event in self.events:
+                for event in self.turns.pop(0) if self.turns else self.events:
                     if isinstance(event, float):
                         await asyncio.sleep(event)
                         continue

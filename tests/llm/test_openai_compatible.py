@@ -2,19 +2,32 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
-from agents.llm.choice import choose
+from agents.llm.choice import choose, ollama_models
 from agents.llm.degraded import Degraded, WithFallback
 from agents.llm.openai_compatible import OpenAiCompatible
-from agents.llm.types import Delta, Finished, LlmError, Message, Request, TextDelta, ToolCall, ToolCallDelta
+from agents.llm.types import (
+    Delta,
+    Finished,
+    Image,
+    LanguageModel,
+    LlmError,
+    Message,
+    Request,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+)
+from agentvoicebox.stack.processes import find_llm
 from tests.llm.server import ChatServer
 
 ASK = Request((Message("system", "Be brief."), Message("user", "Hi")), temperature=0.3)
 
 
-async def read(model: OpenAiCompatible | WithFallback | Degraded, request: Request = ASK) -> list[Delta]:
+async def read(model: LanguageModel, request: Request = ASK) -> list[Delta]:
     async with aclosing(model.stream(request)) as deltas:
         return [delta async for delta in deltas]
 
@@ -47,7 +60,7 @@ async def test_tools_go_out_and_calls_come_back_piece_by_piece() -> None:
         )
         tool = {"type": "function", "name": "add", "parameters": {"type": "object"}}
         messages = (
-            Message("user", "Add", images=("data:image/png;base64,AA==",)),
+            Message("user", "Add", images=(Image("data:image/png;base64,AA==", "low"),)),
             Message("assistant", "", tool_calls=(ToolCall("call_0", "add", "{}"),)),
             Message("tool", "3", tool_call_id="call_0"),
         )
@@ -61,7 +74,8 @@ async def test_tools_go_out_and_calls_come_back_piece_by_piece() -> None:
         [asked] = server.requests
         assert asked["tools"] == [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
         assert asked["tool_choice"] == {"type": "function", "function": {"name": "add"}}
-        assert asked["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/png")
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}
+        assert asked["messages"][0]["content"] == [{"type": "text", "text": "Add"}, image]
         assert asked["messages"][1]["tool_calls"][0]["id"] == "call_0"
         assert asked["messages"][2] == {"role": "tool", "content": "3", "tool_call_id": "call_0"}
         assert asked["max_tokens"] == 5
@@ -138,6 +152,129 @@ async def test_a_model_that_has_begun_is_not_replaced() -> None:
         server.events = ['{"choices":[{"delta":{"content":"We"}}]}']
         with pytest.raises(LlmError):
             await read(WithFallback(connect(server), Degraded()))
+
+
+EMPTY = ['{"choices":[{"delta":{"role":"assistant","content":""}}]}', '{"choices":[{"delta":{"content":"\\n "}}]}']
+NOTHING: list[str | float] = [*EMPTY, '{"choices":[{"delta":{},"finish_reason":"stop"}]}', "[DONE]"]
+
+
+async def test_a_model_that_says_nothing_is_asked_once_more() -> None:
+    async with ChatServer() as server:
+        server.say({"content": "Here I am."})
+        server.turns = [NOTHING]
+        assert await read(WithFallback(connect(server), Degraded())) == [TextDelta("Here I am."), Finished("stop")]
+        assert len(server.requests) == 2
+        assert server.requests[0] == server.requests[1]
+
+
+async def test_one_that_says_nothing_twice_is_stood_in_for() -> None:
+    async with ChatServer() as server:
+        server.events = NOTHING
+        deltas = await read(WithFallback(connect(server), Degraded()))
+        assert isinstance(deltas[0], TextDelta)
+        assert deltas[0].text.startswith("I am sorry")
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+async def test_an_answer_that_ends_for_a_reason_is_let_be(reason: str) -> None:
+    async with ChatServer() as server:
+        server.say({"content": ""}, reason=reason)
+        assert await read(WithFallback(connect(server), Degraded())) == [Finished(reason)]
+        assert len(server.requests) == 1
+
+
+async def test_a_tool_call_without_a_word_is_an_answer() -> None:
+    async with ChatServer() as server:
+        server.say({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]})
+        assert (await read(WithFallback(connect(server), Degraded())))[0] == ToolCallDelta(0, "{}", "a", "f")
+
+
+TOOL = {"type": "function", "name": "add", "parameters": {"type": "object"}}
+SEEN = Request((Message("user", "What is this?", images=(Image("data:image/png;base64,AA=="),)),))
+
+
+async def test_options_go_out_only_where_a_client_set_them() -> None:
+    async with ChatServer() as server:
+        server.say({"content": "Ok."})
+        model = connect(server)
+        await read(model)
+        await read(model, replace(ASK, tools=(TOOL,), parallel_tool_calls=False, reasoning_effort="low"))
+        await read(model, replace(ASK, parallel_tool_calls=False))
+        plain, asked, toolless = server.requests
+        assert not {"parallel_tool_calls", "reasoning_effort"} & plain.keys()
+        assert (asked["parallel_tool_calls"], asked["reasoning_effort"]) == (False, "low")
+        # OpenAI refuses it beside no tools.
+        assert "parallel_tool_calls" not in toolless
+
+
+async def test_a_model_that_does_not_take_them_answers_without_and_is_remembered() -> None:
+    async with ChatServer() as server:
+        server.say({"content": "Ok."})
+        server.refuses = lambda asked: 400 if "reasoning_effort" in asked else 0
+        model, asks = connect(server), replace(ASK, tools=(TOOL,), parallel_tool_calls=False, reasoning_effort="low")
+        for _ in range(2):
+            assert (await read(model, asks))[0] == TextDelta("Ok.")
+        assert ["reasoning_effort" in asked for asked in server.requests] == [True, False, False]
+        # Another model's taste is its own.
+        await read(model, replace(asks, model="other"))
+        assert "reasoning_effort" in server.requests[3]
+
+
+async def test_a_request_that_is_wrong_in_itself_stays_refused_and_teaches_nothing() -> None:
+    async with ChatServer() as server:
+        server.status = 400
+        model, asks = connect(server), replace(ASK, reasoning_effort="low")
+        for _ in range(2):
+            with pytest.raises(LlmError):
+                await read(model, asks)
+        assert ["reasoning_effort" in asked for asked in server.requests] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_model_that_refuses_images_is_told_of_them(status: int) -> None:
+    async with ChatServer() as server:
+        server.say({"content": "I cannot see it."})
+        server.refuses = lambda asked: status if isinstance(asked["messages"][-1]["content"], list) else 0
+        model = connect(server)
+        for _ in range(2):  # another image may be to its liking
+            assert (await read(model, SEEN))[0] == TextDelta("I cannot see it.")
+        seen, told, *again = server.requests
+        assert again == [seen, told]
+        assert seen["messages"][0]["content"][1]["image_url"]["url"] == "data:image/png;base64,AA=="
+        assert told["messages"][0]["content"] == "What is this? [an image that you cannot see]"
+
+
+async def test_a_model_that_is_known_to_see_nothing_gets_no_image() -> None:
+    async with ChatServer() as server:
+        server.say({"content": "Ok."})
+        environment = {"OPENAI_BASE_URL": server.url, "AVB_LLM_MODEL": "small"}
+        for extra in ({"AVB_LLM_EMBEDDED": "1"}, {"AVB_LLM_IMAGES": "false"}, {}):
+            await read(choose(environment | extra), SEEN)
+        content = [asked["messages"][0]["content"] for asked in server.requests]
+        assert content[:2] == ["What is this? [an image that you cannot see]"] * 2
+        assert isinstance(content[2], list)
+        with pytest.raises(ValueError, match="AVB_LLM_IMAGES must be true or false"):
+            choose(environment | {"AVB_LLM_IMAGES": "perhaps"})
+
+
+async def test_an_ollama_is_found_by_its_models() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"models":[{"name":"small:latest"}]}' if models else b'{"models":null}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for models in (True, False):
+            found = await asyncio.to_thread(ollama_models, {"OLLAMA_HOST": host})
+            assert found == (["small:latest"] if models else [])
+            # What ./avb up asks is the same question.
+            llm = await asyncio.to_thread(find_llm, {"OLLAMA_HOST": host})
+            assert llm == ("ollama" if models else "embedded")
+    assert ollama_models({"OLLAMA_HOST": "no address at all"}) == []
 
 
 def test_the_environment_chooses() -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.wire_beta import Beta
-from realtime.runtime.door import Admission, Refusal, Visit, read_visit
+from realtime.runtime.door import Admission, ConnectGate, Refusal, Visit, read_visit
 from realtime.transports.websocket import VoiceConsumer, VoiceGateway
 from tests.protocol.call import SILENCE, SPEECH, TestCall, tone
 
@@ -400,7 +400,7 @@ def test_where_the_beta_is_off_its_clients_are_turned_away_for_good() -> None:
 
 
 async def test_who_is_turned_away_hears_why_and_the_socket_closes() -> None:
-    async def admit(visit: Visit) -> Admission:
+    async def admit(visit: Visit, session_id: str) -> Admission:
         raise AssertionError("nobody who is turned away is looked up")
 
     async def receive() -> dict[str, Any]:
@@ -418,7 +418,7 @@ async def test_who_is_turned_away_hears_why_and_the_socket_closes() -> None:
         "headers": [(b"Authorization", b"Bearer KEY"), (b"OpenAI-Beta", b"realtime=v1")],
         "subprotocols": ["realtime"],
     }
-    await VoiceConsumer(VoiceGateway(ports, admit, beta=False))(scope, receive, send)
+    await VoiceConsumer(VoiceGateway(ports, admit, ports, ports, ConnectGate(1), beta=False))(scope, receive, send)
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
     assert sent[0]["subprotocol"] == "realtime"
     assert msgspec.json.decode(sent[1]["text"])["error"]["code"] == "beta_api_shape_disabled"

@@ -245,4 +245,4 @@ def test_the_archive_gets_the_size_of_an_image_and_not_its_bytes() -> None:
     [part] = call.one(do.Store).item["content"]
     assert part == {"type": "input_image", "image_url": "data:image/png;base64", "bytes": 3000}
     call.ask()
-    assert len(call.one(do.StartReply).request.messages[-1].images[0]) > 4000
+    assert len(call.one(do.StartReply).request.messages[-1].images[0].url) > 4000

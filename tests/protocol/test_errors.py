@@ -28,6 +28,17 @@ def create(item: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 TABLE: list[tuple[str, dict[str, Any], str, str, str | None]] = [
+    *(
+        (
+            f"an image's {kind}",
+            create({"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": url}]}),
+            "invalid_value",
+            "Invalid 'item.content[0].image_url': string does not match pattern. Expected a string that matches the "
+            "pattern 'data:image/[A-Za-z0-9.+-]+;base64,.+'.",
+            "item.content[0].image_url",
+        )
+        for kind, url in (("address", "http://10.0.0.1/"), ("file", "file:///etc/hosts"), ("page", "data:text/html,x"))
+    ),
     (
         "unknown event type",
         {"type": "nope"},

@@ -142,7 +142,8 @@ def test_confidence_and_segments_come_when_they_are_asked_for() -> None:
     transcript = Transcript("Go on.", "en", 1.0, (Word("Go", 0.1, 0.3, 0.5), Word("on.", 0.3, 0.6, 1.0)))
     types = call.result(ev.TranscriptReady(job_id=job.job_id, transcript=transcript))
     assert [name.rsplit(".")[-1] for name in types] == ["segment", "delta", "completed"]
-    assert (call.events[0]["speaker"], call.events[0]["end"]) == ("A", 1.0)
+    assert [call.events[0][name] for name in ("speaker", "start", "end")] == ["A", 0.1, 0.6]
+    assert call.events[1]["logprobs"] == call.events[2]["logprobs"]
     logprobs = call.events[2]["logprobs"]
     assert logprobs[0] == {"token": "Go", "logprob": math.log(0.5), "bytes": [71, 111]}
 

@@ -7,8 +7,9 @@ import jiwer
 import numpy as np
 import pytest
 
+from realtime.protocol.wording import Stretch
 from speech import audio, models
-from speech.engines import STT_HZ, TTS_HZ, EngineRefused
+from speech.engines import STT_HZ, TTS_HZ, EngineRefused, Segment
 from speech.stop import StopSignal
 from speech.stt.whisper import Whisper
 from speech.tts.kokoro import Kokoro
@@ -48,6 +49,40 @@ def test_words_have_times_within_the_utterance(whisper: Whisper) -> None:
     assert len(words) > 15
     assert all(0 <= word.start_s <= word.end_s <= 11.5 and 0 <= word.probability <= 1 for word in words)
     assert [word.start_s for word in words] == sorted(word.start_s for word in words)
+
+
+def test_segments_of_a_long_utterance_come_one_after_the_other(whisper: Whisper) -> None:
+    """More than the half minute that Whisper hears at once."""
+    pause = np.zeros(STT_HZ // 2, np.int16)
+    pcm = np.concatenate([piece for clip in load_clips() for piece in (clip.pcm_16khz, pause)])
+    segments: list[tuple[float, Segment]] = []
+    transcript = whisper.transcribe(pcm, heard=lambda segment: segments.append((time.perf_counter(), segment)))
+    ended = time.perf_counter()
+    told = "".join(segment.text for _, segment in segments)
+    print(f"\n{len(segments)} segments, the first {ended - segments[0][0]:.1f} s before the end")
+    assert len(segments) >= 5
+    assert transcript.text.startswith(told)
+    assert len(told) < len(transcript.text)
+    assert [word for _, segment in segments for word in segment.words] == list(
+        transcript.words[: sum(len(segment.words) for _, segment in segments)]
+    )
+    assert transcript == whisper.transcribe(pcm)
+
+
+def test_words_told_while_they_are_said_are_those_of_the_transcript(whisper: Whisper) -> None:
+    """A caller is heard in stretches that grow by a second; two successive ones must agree."""
+    for clip in (load_clips()[0], load_clips()[-1]):
+        stretch = Stretch(0)
+        for end in range(STT_HZ, len(clip.pcm_16khz), STT_HZ):
+            stretch.guess(whisper.transcribe(clip.pcm_16khz[:end]))
+        early = "".join(part.text for part in stretch.parts)
+        stretch.closed, stretch.transcript = True, whisper.transcribe(clip.pcm_16khz)
+        stretch.advance()
+        whole = "".join(part.text for part in stretch.parts)
+        print(f"\n{len(early.split())} of {len(whole.split())} words told early")
+        assert len(early.split()) > len(whole.split()) / 2
+        assert whole.startswith(early)
+        assert jiwer.wer(plain_words(clip.text), plain_words(whole)) <= 0.1
 
 
 @pytest.mark.parametrize("level", [0.0, 0.001, 0.02, 0.1])
