@@ -12,7 +12,15 @@ from django_tenants.utils import schema_exists, tenant_context
 
 from agents.models import Agent
 from agents.queries import admit
-from tenants.lifecycle.operations import DomainTaken, SlugRefused, create_tenant
+from tenants.lifecycle.erasing import erase_tenant
+from tenants.lifecycle.operations import (
+    DomainTaken,
+    SlugRefused,
+    create_tenant,
+    request_deletion,
+    request_tenant,
+    suspend_tenant,
+)
 from tenants.models import Domain, Membership, Tenant, User
 from tenants.people.operations import RoleUnknown, add_member
 from tenants.permissions import Role
@@ -123,6 +131,24 @@ def test_a_lost_or_damaged_state_file_gets_a_new_key_and_password(world: World, 
         assert demo["api_key"] not in {first["api_key"], world.alpha.key}
         assert demo["password"] != first["password"]
         assert admit(demo["api_key"], "demo").tenant == "demo"
+
+
+def test_a_demo_that_an_operator_closed_stays_closed(world: World, tmp_path: Path, valkey_url: str) -> None:
+    state = tmp_path / "demo.json"
+    demo = ensure_demo(state)
+    tenant = suspend_tenant(tenant=Tenant.objects.get(slug="demo"), reason="not here")
+    assert ensure_demo(state) == demo
+    assert (Tenant.objects.get(slug="demo").status, tenant.api_keys.count()) == ("suspended", 1)
+    tenant = request_deletion(tenant=tenant, confirmation="demo")
+    Tenant.objects.filter(pk=tenant.pk).update(delete_after=tenant.created_at)
+    erase_tenant(tenant)
+    assert ensure_demo(state) == demo
+    assert not Tenant.objects.filter(slug="demo").exists()
+
+
+def test_a_demo_whose_making_was_cut_short_is_finished(world: World, tmp_path: Path) -> None:
+    request_tenant(slug="demo", name="Demo")
+    assert admit(ensure_demo(tmp_path / "demo.json")["api_key"], "demo").tenant == "demo"
 
 
 def test_what_others_wrote_into_the_state_file_stays(world: World, tmp_path: Path) -> None:
