@@ -1,12 +1,17 @@
-"""Who calls the platform API: ``Authorization: Bearer avb_live_…``."""
+"""Who calls the platform API: ``Authorization: Bearer`` with an API key or an access token, or a signed-in person."""
 
 from django.db import connection
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import APIException, AuthenticationFailed
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
+from rest_framework.exceptions import APIException, AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
+from tenants.addresses import request_address
+from tenants.keys.networks import is_allowed
 from tenants.keys.operations import touch_key
-from tenants.keys.queries import KeyRefused, find_key, principal_of
+from tenants.keys.queries import AddressRefused, KeyRefused, find_key, principal_of
+from tenants.models import User
+from tenants.people.oauth.tokens import find_client_principal, looks_like_token
+from tenants.people.standing import find_standing
 from tenants.principal import Principal
 
 
@@ -23,12 +28,55 @@ class ApiKeyAuthentication(BaseAuthentication):
             key = find_key(header[1].decode("ascii", "replace"))
         except KeyRefused as refusal:
             raise AuthenticationFailed(refusal.message, refusal.code) from refusal
+        address = request_address(request)
+        if not is_allowed(address, key.allowed_networks):
+            refusal = AddressRefused(address)
+            raise PermissionDenied(refusal.message, refusal.code)
         touch_key(key=key)
         connection.set_tenant(key.tenant)
-        return None, principal_of(key, request.META.get("REMOTE_ADDR", ""))
+        return None, principal_of(key, address)
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+class OAuthClientAuthentication(BaseAuthentication):
+    """An access token of ``POST /oauth/token``; whatever else the header holds is left to the next in line."""
+
+    def authenticate(self, request: Request) -> tuple[None, Principal] | None:
+        header = get_authorization_header(request).split()
+        if len(header) != 2 or header[0].lower() != b"bearer" or not looks_like_token(header[1]):
+            return None
+        try:
+            principal = find_client_principal(header[1].decode("ascii"), request_address(request))
+        except KeyRefused as refusal:
+            raise AuthenticationFailed(refusal.message, refusal.code) from refusal
+        connection.set_schema(principal.tenant)
+        return None, principal
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class PersonAuthentication(SessionAuthentication):
+    """A person who signed in here, with the scopes of their role in the tenant where they act. CSRF is enforced.
+
+    A view with ``needs_tenant = False`` also answers people who act in none.
+    """
+
+    def authenticate(self, request: Request) -> tuple[User, Principal] | None:
+        user = request._request.user
+        if not user.is_authenticated:
+            return None
+        self.enforce_csrf(request)
+        standing = find_standing(request._request)
+        principal = standing.principal(request_address(request))
+        needs_tenant = getattr(request.parser_context.get("view"), "needs_tenant", True)
+        if standing.refusal and needs_tenant and principal.kind != "operator":
+            raise PermissionDenied(standing.refusal.message, standing.refusal.code)
+        if standing.tenant:
+            connection.set_tenant(standing.tenant)
+        return user, principal
 
 
 class ScopeRequired(APIException):
