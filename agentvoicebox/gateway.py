@@ -6,34 +6,27 @@ import logging
 import os
 import secrets
 import socket
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.db import Error as DatabaseError
 
 from agents.llm.choice import choose
-from agents.queries import AgentUnknown, KeyRefused, admit, admit_key_id
+from agents.queries import find_credential
+from agentvoicebox.admission import Admissions, try_again
 from celery_workers.app import QUEUE_DEFAULT, submit
 from realtime.archive.events import TASK_DRAIN
 from realtime.archive.sink import RedisArchive
 from realtime.rest import ports as rest
 from realtime.rest.capacity import Capacity
-from realtime.runtime.budget import TokenBudgets
-from realtime.runtime.door import (
-    CLOSE_TRY_AGAIN,
-    CLOSE_UNAUTHENTICATED,
-    Admission,
-    Refusal,
-    Visit,
-    admit_with_secret,
-    unknown_model,
-    wrong_key,
-)
+from realtime.runtime.budget import Budgets
+from realtime.runtime.door import Admission, ConnectGate, Visit
+from realtime.runtime.keys import Keys
+from realtime.runtime.passes import Passes, Who
 from realtime.runtime.ports import Ports
+from realtime.runtime.recorder import Spool
 from realtime.runtime.register import SessionRegister
-from realtime.runtime.secrets import ClientSecrets, SecretsUnavailable, is_client_secret
+from realtime.runtime.secrets import ClientSecrets
 from realtime.transports.websocket import VoiceGateway
 from speech import models
 from speech.remote import Patience, RemoteSpeech
@@ -41,6 +34,12 @@ from speech.turn.judge import TurnJudge
 from speech.turn.smart_turn import SmartTurn
 from speech.vad.listening import BatchedListening
 from speech.vad.silero import Silero
+from tenants.encryption.keyring import current_master_key
+from tenants.ended import AccessEnded
+from tenants.keys.credential import Credential
+from tenants.keys.queries import find_ended_access
+from tenants.limits.counters import Limiter
+from tenants.limits.throttle import anonymous_counter
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,10 @@ class Gateway:
     voice: VoiceGateway
 
     async def start(self) -> None:
-        """Raises what stops a start: a model that is missing or wrong, an environment that contradicts itself."""
+        """Raises what stops a start: a model that is missing or wrong, an environment that contradicts itself, no
+        master key."""
+        if not settings.DEV:
+            await asyncio.to_thread(current_master_key)
         gateway_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.model = await asyncio.to_thread(choose, os.environ)
         silero = await asyncio.to_thread(lambda: Silero(models.path("silero-vad")))
@@ -75,6 +77,12 @@ class Gateway:
         self.secrets = ClientSecrets(
             settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S, settings.CLIENT_SECRETS_PER_KEY
         )
+        self.recorder = Spool(
+            settings.RECORDING_SPOOL_DIR,
+            max_bytes=settings.RECORDING_SPOOL_MAX_BYTES,
+            memory_bytes=settings.RECORDING_MEMORY_BYTES,
+        )
+        self.recorder.start()
         await self.speech.start()
         await self.archive.start()
         await self.register.start()
@@ -86,17 +94,52 @@ class Gateway:
             model=self.model,
             archive=self.archive,
             register=self.register,
+            recorder=self.recorder,
         )
-        budgets = TokenBudgets(settings.TOKENS_PER_MINUTE, time.monotonic)
+        self.limiter = Limiter(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
+        self.keys = Keys(
+            settings.REDIS_URL,
+            settings.REDIS_WRITE_TIMEOUT_S,
+            look_up=_look_up,
+            limiter=self.limiter,
+            unknown=anonymous_counter,
+            ttl_s=settings.KEY_CACHE_S,
+        )
+        self.budgets = Budgets(self.limiter, tokens_reserved=settings.TOKENS_RESERVED)
+        self.passes = Passes(settings.REDIS_URL, _find_ended, recheck_s=settings.KEY_RECHECK_S)
+        self.admissions = Admissions(self.keys, self.secrets, self.limiter)
+        await self.budgets.start()
+        await self.passes.start()
         self.voice = VoiceGateway(
-            ports, self._admit, settings.CALL_LIMITS, settings.CALL_RUNNER, budgets, settings.REALTIME_BETA
+            ports=ports,
+            admit=self._admit,
+            budgets=self.budgets,
+            passes=self.passes,
+            gate=ConnectGate(settings.CONNECTIONS_PER_SECOND),
+            limits=settings.CALL_LIMITS,
+            runner=settings.CALL_RUNNER,
+            beta=settings.REALTIME_BETA,
+            trusted_proxies=settings.TRUSTED_PROXIES,
         )
         capacity = Capacity(
             recordings=settings.TRANSCRIPTION_MAX_RECORDINGS,
             pieces=settings.TRANSCRIPTION_MAX_PIECES,
             wait_s=settings.TRANSCRIPTION_WAIT_S,
         )
-        rest.install(rest.RestPorts(self.speech, self.speech, self.secrets, capacity))
+        rest.install(
+            rest.RestPorts(
+                hearing=self.speech,
+                speaking=self.speech,
+                secrets=self.secrets,
+                capacity=capacity,
+                archive=self.archive,
+                keys=self.keys,
+                limiter=self.limiter,
+                passes=self.passes,
+                budgets=self.budgets,
+                anonymous=anonymous_counter,
+            )
+        )
         # What start-up made lives as long as the process: collections need not walk over it.
         gc.collect()
         gc.freeze()
@@ -107,9 +150,14 @@ class Gateway:
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
             self.speech.stop,
             self.secrets.stop,
+            self.keys.stop,
+            self.passes.stop,
+            self.budgets.stop,
+            self.limiter.stop,
             self.register.stop,
             lambda: asyncio.to_thread(self.listening.stop),
             lambda: asyncio.to_thread(self.judge.stop),
+            lambda: asyncio.to_thread(self.recorder.stop),
             self.archive.stop,
         )
         for step in steps:
@@ -118,38 +166,17 @@ class Gateway:
             except Exception:
                 log.exception("a part of the gateway did not stop cleanly")
 
-    async def _admit(self, visit: Visit) -> Admission:
+    async def _admit(self, visit: Visit, session_id: str) -> Admission:
         if not self.speech.connected:
-            raise _try_again()
-        try:
-            if is_client_secret(visit.key):
-                return await self._admit_with_secret(visit)
-            caller = await database_sync_to_async(admit)(visit.key, visit.agent)
-        except AgentUnknown as error:
-            raise unknown_model(visit.model or f"agent:{error.slug}") from None
-        except KeyRefused as error:
-            if error.code == "invalid_api_key":
-                raise wrong_key(visit.key) from None
-            raise Refusal(error.code, error.message, CLOSE_UNAUTHENTICATED) from None
-        except DatabaseError as error:
-            log.warning("no call can be let in: PostgreSQL does not answer (%s)", type(error).__name__)
-            raise _try_again() from error
-        except SecretsUnavailable as error:
-            raise _try_again() from error
-        return Admission(caller, visit.model, visit.transcription)
-
-    async def _admit_with_secret(self, visit: Visit) -> Admission:
-        secret = await self.secrets.find(visit.key)
-        if secret is None:
-            raise wrong_key(visit.key)
-        caller = await database_sync_to_async(admit_key_id)(secret.key_id, secret.agent)
-        return admit_with_secret(visit, secret, caller)
+            raise try_again()
+        return await self.admissions.admit(visit, session_id)
 
 
-def _try_again() -> Refusal:
-    return Refusal(
-        "service_unavailable",
-        "The server cannot take new sessions at the moment. Please try again.",
-        CLOSE_TRY_AGAIN,
-        kind="server_error",
-    )
+async def _look_up(secret: str, address: str) -> Credential:
+    found: Credential = await database_sync_to_async(find_credential)(secret, address)
+    return found
+
+
+async def _find_ended(inside: Collection[Who]) -> list[AccessEnded]:
+    ended: list[AccessEnded] = await database_sync_to_async(find_ended_access)(inside)
+    return ended

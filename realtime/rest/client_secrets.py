@@ -92,7 +92,7 @@ async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[s
     model = session.get("model") or door.MODELS[0]
     slug = door.agent_of(model)
     try:
-        agent = await read_in_tenant(holder, lambda: load_spec(slug))
+        agent = await read_in_tenant(holder, lambda: load_spec(slug or holder.agent or None))
     except AgentUnknown as error:
         raise Invalid("invalid_model", door.unknown_model(model).message, "session.model") from error
     config = door.first_session(
@@ -105,6 +105,11 @@ async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[s
     )
     expires_at = int(time.time()) + ttl_s
     secret = ClientSecret(
-        tenant=holder.tenant, key_id=holder.key_id, agent=slug, session=session, expires_at=expires_at
+        tenant=holder.tenant,
+        key_id=holder.key_id,
+        agent=slug,
+        session=session,
+        expires_at=expires_at,
+        end_user=holder.party.end_user,
     )
     return await installed().secrets.create(secret, ttl_s), expires_at, config

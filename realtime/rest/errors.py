@@ -16,6 +16,8 @@ from realtime.protocol.shapes import Invalid
 from realtime.runtime.door import id_source
 from realtime.runtime.secrets import SecretsUnavailable, TooManySecrets
 from speech.engines import SpeechFailed
+from tenants.addresses import request_address
+from tenants.limits.counters import LimitsUnavailable
 
 log = logging.getLogger(__name__)
 new_id = id_source()
@@ -40,6 +42,7 @@ class ApiError(Exception):
         param: str | None = None,
         kind: str = "invalid_request_error",
         retry_after_s: int | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -47,6 +50,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.kind = kind
+        self.headers = headers or {}
         self.retry_after_s = 2 if retry_after_s is None and status == 503 else retry_after_s
 
     @property
@@ -67,11 +71,14 @@ def endpoint(method: str) -> Callable[[View], View]:
             request.request_id = new_id("req")
             try:
                 if request.method != method:
+                    await _count_stranger(request)
                     raise wrong_method(request)
                 response = await view(request, *args, **kwargs)
             except Exception as error:
                 response = respond(error)
             response.headers["x-request-id"] = request.request_id
+            for name, value in getattr(request, "limit_headers", {}).items():
+                response.headers[name] = value
             return response
 
         return framed
@@ -81,7 +88,9 @@ def endpoint(method: str) -> Callable[[View], View]:
 
 def respond(error: Exception) -> JsonResponse:
     refusal = to_api_error(error)
-    headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
+    headers = dict(refusal.headers)
+    if refusal.retry_after_s is not None:
+        headers["Retry-After"] = str(refusal.retry_after_s)
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JsonResponse(refusal.body, status=refusal.status, headers=headers)
@@ -105,7 +114,7 @@ def to_api_error(error: Exception) -> ApiError:
         if error.code.endswith("_failed"):
             return ApiError(500, SERVER_ERROR, code=error.code, kind="server_error")
         return ApiError(503, OVERLOADED, code=error.code, kind="server_error")
-    if isinstance(error, DatabaseError | SecretsUnavailable):
+    if isinstance(error, DatabaseError | SecretsUnavailable | LimitsUnavailable):
         log.warning("a request cannot be served: %s", type(error).__name__)
         return ApiError(503, OVERLOADED, code="service_unavailable", kind="server_error")
     log.error("a request failed", exc_info=error)
@@ -120,6 +129,20 @@ def wrong_method(request: HttpRequest) -> ApiError:
     )
 
 
+async def _count_stranger(request: HttpRequest) -> None:
+    """By its address: nobody looks at the key of a request that leads nowhere.
+
+    Raises ApiError and LimitsUnavailable.
+    """
+    from realtime.rest.authentication import count_anonymous  # which raises ApiError, so it is above this module
+
+    await count_anonymous(request_address(request))
+
+
 @csrf_exempt
 async def no_such_address(request: HttpRequest, address: str) -> JsonResponse:
+    try:
+        await _count_stranger(request)
+    except Exception as error:
+        return respond(error)
     return respond(ApiError(404, f"Invalid URL ({request.method} {request.path})"))

@@ -1,14 +1,20 @@
 """What the endpoints need of their process. The gateway installs it when it starts; tests install their own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from realtime.rest.capacity import Capacity
 from realtime.rest.errors import ApiError
-from realtime.runtime.ports import Speaking
+from realtime.runtime.budget import Budgets
+from realtime.runtime.keys import Keys
+from realtime.runtime.passes import Passes
+from realtime.runtime.ports import Archive, Speaking
 from realtime.runtime.secrets import ClientSecrets
 from speech.engines import Pcm, Transcript
 from speech.jobs import WorkerState
+from tenants.limits.counter import Counter
+from tenants.limits.counters import Limiter
 
 
 class FileHearing(Protocol):
@@ -41,6 +47,13 @@ class RestPorts:
     speaking: Speaking
     secrets: ClientSecrets
     capacity: Capacity
+    archive: Archive
+    keys: Keys
+    limiter: Limiter
+    passes: Passes
+    budgets: Budgets
+    anonymous: Callable[[str], Counter]
+    """The counter of those who come from this IP address without a key."""
 
 
 _installed: list[RestPorts] = []

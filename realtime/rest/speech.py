@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +17,7 @@ from realtime.protocol.shapes import Choice, Invalid, Number, Object, Text
 from realtime.rest.authentication import KeyHolder, authenticate
 from realtime.rest.body import read_json
 from realtime.rest.errors import endpoint
+from realtime.rest.metering import meter
 from realtime.rest.names import SPEECH_MODELS, require_model
 from realtime.rest.ports import installed
 from realtime.rest.sse import event_stream
@@ -25,6 +27,7 @@ from speech.encode import FORMATS, Encoder, open_encoder
 from speech.engines import TTS_HZ, Pcm, SpeechFailed
 from speech.phrases import PhraseSplitter, speakable
 from tenants.permissions import Scope
+from tenants.usage.meters import Meter, to_ms
 
 PHRASES_AHEAD = 2
 CHUNKS_AHEAD = 64
@@ -112,10 +115,11 @@ class Phrases:
         self._request_id = request_id
         self._voice = voice
         self._speed = speed
+        self._characters: Counter[str] = Counter()
 
     async def speak(self, phrases: list[str]) -> AsyncGenerator[Pcm, None]:
         """PCM at 24 kHz, in order; while one phrase is passed on, the next is under way. Raises SpeechFailed."""
-        waiting = deque(phrases)
+        waiting, samples = deque(phrases), 0
         running: deque[tuple[asyncio.Task[None], asyncio.Queue[Pcm | SpeechFailed | None]]] = deque()
         try:
             while waiting or running:
@@ -126,6 +130,8 @@ class Phrases:
                 while (chunk := await queue.get()) is not None:
                     if isinstance(chunk, SpeechFailed):
                         raise chunk
+                    self._holder.require_open()
+                    samples += len(chunk)
                     yield chunk
                 await task
                 running.popleft()
@@ -133,6 +139,10 @@ class Phrases:
             for task, _ in running:
                 task.cancel()
             await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
+            for engine, characters in self._characters.items():
+                meter(self._holder, self._request_id, Meter.TTS_CHARACTERS, characters, engine)
+            spoken_s = Decimal(to_ms(samples, TTS_HZ)) / 1000
+            meter(self._holder, self._request_id, Meter.AUDIO_SECONDS_OUT, spoken_s)
 
     async def _synthesise(self, phrase: str, queue: "asyncio.Queue[Pcm | SpeechFailed | None]") -> None:
         stream = self._speaking.synthesise(
@@ -140,7 +150,11 @@ class Phrases:
         )
         try:
             async with aclosing(stream):
+                charged = False
                 async for chunk in stream:
+                    if not charged:
+                        charged = True
+                        self._characters[chunk.engine] += len(phrase)
                     await queue.put(chunk.pcm)
         except SpeechFailed as error:
             await queue.put(error)

@@ -1,6 +1,7 @@
 """``POST /v1/audio/transcriptions`` and ``/translations``: a recording becomes text."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -14,6 +15,7 @@ from realtime.protocol.shapes import Choice, Flag, Invalid, ListOf, Number, Obje
 from realtime.rest import transcripts
 from realtime.rest.authentication import KeyHolder, authenticate
 from realtime.rest.errors import endpoint
+from realtime.rest.metering import meter
 from realtime.rest.names import TRANSCRIPTION_MODELS, require_model
 from realtime.rest.ports import FileHearing, RestPorts, installed
 from realtime.rest.sse import event_stream
@@ -23,6 +25,7 @@ from speech.engines import STT_HZ, Pcm, Transcript
 from speech.jobs import QUEUE_STT
 from speech.pauses import split_at_pauses
 from tenants.permissions import Scope
+from tenants.usage.meters import Meter
 
 PIECES_AHEAD = 2
 Piece = tuple[float, Transcript]
@@ -217,20 +220,24 @@ class Job:
     async def pieces(self, pcm_16khz: Pcm) -> AsyncGenerator[Piece, None]:
         """In order; the next is under way meanwhile. At least one."""
         waiting = deque(await asyncio.to_thread(split_at_pauses, pcm_16khz, STT_HZ))
-        running: deque[tuple[int, asyncio.Task[Transcript]]] = deque()
+        running: deque[tuple[int, int, asyncio.Task[Transcript]]] = deque()
+        heard_to = 0
         try:
             while waiting or running:
                 while waiting and len(running) < PIECES_AHEAD:
                     start, end = waiting.popleft()
-                    running.append((start, asyncio.create_task(self._transcribe(pcm_16khz[start:end]))))
-                start, task = running[0]
+                    running.append((start, end, asyncio.create_task(self._transcribe(pcm_16khz[start:end]))))
+                start, end, task = running[0]
                 transcript = await task
                 running.popleft()
+                heard_to = end
+                self._holder.require_open()
                 yield start / STT_HZ, transcript
         finally:
-            for _, task in running:
+            for _, _, task in running:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in running), return_exceptions=True)
+            await asyncio.gather(*(task for _, _, task in running), return_exceptions=True)
+            meter(self._holder, self._request_id, Meter.STT_SECONDS, math.ceil(heard_to / STT_HZ))
 
     async def _transcribe(self, pcm_16khz: Pcm) -> Transcript:
         async with self._capacity.pieces:

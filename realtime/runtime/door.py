@@ -4,6 +4,8 @@ Like the real service, a refusal completes the upgrade, says why in an ``error``
 """
 
 import secrets
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -15,6 +17,9 @@ from realtime.protocol import events as ev
 from realtime.protocol.config import SessionConfig
 from realtime.protocol.shapes import Invalid
 from realtime.runtime.secrets import ClientSecret, is_client_secret
+from tenants.limits.allowance import Party
+from tenants.limits.counters import Answer
+from tenants.limits.names import MINUTE_S
 
 BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 BETA_HEADER = "realtime=v1"
@@ -23,6 +28,8 @@ AGENT_PREFIX = "agent:"
 CLOSE_UNAUTHENTICATED = 3000
 CLOSE_UNUSABLE = 4000
 CLOSE_TRY_AGAIN = 1013
+END_USER_HEADER = "openai-safety-identifier"
+END_USER_CHARACTERS = 200
 
 # Clients hard-code these; each opens the default agent. Any other model is an agent's name.
 MODELS = (
@@ -60,23 +67,28 @@ class Refusal(Exception):
 @dataclass(frozen=True, slots=True)
 class Visit:
     """What an upgrade asks for. ``agent`` None is the default one; ``model`` is what the session shows. It may be empty
-    for a transcription or with a client secret."""
+    for a transcription or with a client secret. ``end_user`` is what the client calls the person it speaks for,
+    ``address`` the IP address it comes from."""
 
     key: str
     model: str
     agent: str | None
     transcription: bool
     dialect: Literal["ga", "beta"] = "ga"
+    end_user: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a visit gets: whose call it is, and what was asked for its session before it began."""
+    """What a visit gets: whose call it is, what was asked for its session before it began, and whose limits count."""
 
     caller: Caller
+    party: Party
     model: str
     transcription: bool
     session: ev.JsonObject | None = None
+    key_kind: Literal["key", "client"] = "key"
 
     def config(self, session_id: str, expires_at: int) -> SessionConfig:
         """Raises Refusal."""
@@ -132,16 +144,19 @@ def choose_dialect(
     return "beta"
 
 
-def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str, *, beta: bool = True) -> Visit:
+def read_visit(
+    headers: Mapping[str, str], subprotocols: list[str], query: str, *, beta: bool = True, address: str = ""
+) -> Visit:
     """``headers`` with lower-case names; unknown query keys are ignored. Raises Refusal."""
     key = find_key(headers, subprotocols)
     asked = {name: values[-1] for name, values in parse_qs(query).items()}
+    end_user = check_end_user(headers.get(END_USER_HEADER) or asked.get("user", ""))
     dialect = choose_dialect(headers, subprotocols, asked.get("api-version", ""), beta=beta)
     if asked.get("intent") == "transcription":
-        return Visit(key, "", asked.get("agent"), True, dialect)
+        return Visit(key, "", asked.get("agent"), True, dialect, end_user, address)
     model = asked.get("model") or asked.get("deployment", "")
     if not model and is_client_secret(key):
-        return Visit(key, "", asked.get("agent"), False, dialect)
+        return Visit(key, "", asked.get("agent"), False, dialect, end_user, address)
     if not model:
         raise Refusal(
             "missing_model",
@@ -149,7 +164,18 @@ def read_visit(headers: Mapping[str, str], subprotocols: list[str], query: str, 
             "or ?model=agent:NAME",
             CLOSE_UNUSABLE,
         )
-    return Visit(key, model, agent_of(model) or asked.get("agent"), False, dialect)
+    return Visit(key, model, agent_of(model) or asked.get("agent"), False, dialect, end_user, address)
+
+
+def check_end_user(name: str) -> str:
+    """Raises Refusal for a name that cannot be kept."""
+    if len(name) > END_USER_CHARACTERS or "\0" in name:
+        raise Refusal(
+            "invalid_end_user",
+            f"OpenAI-Safety-Identifier (or ?user=) has at most {END_USER_CHARACTERS} characters; got {len(name)}.",
+            CLOSE_UNUSABLE,
+        )
+    return name
 
 
 def agent_of(model: str) -> str | None:
@@ -175,7 +201,7 @@ def first_session(
     return config if asked is None else config.updated(asked)
 
 
-def admit_with_secret(visit: Visit, secret: ClientSecret, caller: Caller) -> Admission:
+def admit_with_secret(visit: Visit, secret: ClientSecret, caller: Caller, party: Party) -> Admission:
     """A client secret opens the agent and the session it was made for, and no other. Raises Refusal."""
     model = secret.session.get("model") or MODELS[0]
     if visit.agent is not None and visit.agent != caller.agent.slug:
@@ -185,7 +211,7 @@ def admit_with_secret(visit: Visit, secret: ClientSecret, caller: Caller) -> Adm
             CLOSE_UNUSABLE,
         )
     transcription = secret.session["type"] == "transcription"
-    return Admission(caller, "" if transcription else model, transcription, secret.session)
+    return Admission(caller, party, "" if transcription else model, transcription, secret.session)
 
 
 def unknown_model(model: str) -> Refusal:
@@ -198,6 +224,43 @@ def unknown_model(model: str) -> Refusal:
 
 def wrong_key(key: str) -> Refusal:
     return Refusal("invalid_api_key", f"Incorrect API key provided: {mask(key)}.", CLOSE_UNAUTHENTICATED)
+
+
+def too_many(answer: Answer) -> Refusal:
+    """A limit has no room for this call. Who would have to wait long is not told to come again at once."""
+    refused = answer.refused
+    assert refused is not None  # noqa: S101 - only refusals have words
+    whose = {"tenant": "", "key": " of this API key", "end_user": " of this end user", "address": ""}[refused.level]
+    wait_s = answer.retry_after_s if answer.retry_after_s is not None else refused.window_s
+    sessions = refused.kind == "place"
+    return Refusal(
+        "too_many_sessions" if sessions else "rate_limit_exceeded",
+        f"Rate limit reached for {refused.name}{whose}: Limit {refused.limit}. "
+        + ("Please try again when another session has ended." if sessions else f"Please try again in {wait_s:.3g}s."),
+        CLOSE_TRY_AGAIN if wait_s <= MINUTE_S else CLOSE_UNUSABLE,
+        kind="rate_limit_error",
+    )
+
+
+class ConnectGate:
+    """How many sockets one process takes in a second. Those beyond hear that they may come again, and cost nothing:
+    neither Redis nor the database is asked about them."""
+
+    def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._taken: deque[float] = deque(maxlen=per_second)
+        self._clock = clock
+
+    def enter(self) -> None:
+        """Raises Refusal."""
+        now, per_second = self._clock(), self._taken.maxlen
+        if len(self._taken) == per_second and now - self._taken[0] < 1.0:
+            raise Refusal(
+                "too_many_connections",
+                f"This server takes {per_second} new connections a second. Please try again.",
+                CLOSE_TRY_AGAIN,
+                kind="rate_limit_error",
+            )
+        self._taken.append(now)
 
 
 def id_source() -> Callable[[str], str]:

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from agents.llm.types import LanguageModel
 from realtime.archive.events import AnyArchiveEvent
+from realtime.runtime.recorder import CallSheet, Tape
 from realtime.runtime.register import SessionRecord
-from speech.engines import Pcm, SpokenChunk, Transcript
+from speech.engines import Heard, Pcm, SpokenChunk, Transcript
 
 __all__ = [
     "Archive",
@@ -16,10 +17,12 @@ __all__ = [
     "Listening",
     "ListeningStream",
     "Ports",
+    "Recorder",
     "Register",
     "Scored",
     "Speaking",
     "SpokenChunk",
+    "Transport",
 ]
 
 Scored = Callable[[int, float], None]
@@ -45,9 +48,20 @@ class Listening(Protocol):
 
 class Hearing(Protocol):
     async def transcribe(
-        self, pcm: Pcm, *, tenant: str, session_id: str, sample_rate_hz: int, language: str | None, prompt: str | None
+        self,
+        pcm: Pcm,
+        *,
+        tenant: str,
+        session_id: str,
+        sample_rate_hz: int,
+        language: str | None,
+        prompt: str | None,
+        answer_s: float | None = None,
+        heard: Heard | None = None,
     ) -> Transcript:
-        """Raises speech.engines.SpeechFailed. Cancelling the task drops the job, on the worker too."""
+        """``answer_s``: the longest wait, as the engine's side has it when not given; ``heard`` gets segments as they
+        come. Raises speech.engines.SpeechFailed. Cancelling the task drops the job, on the worker too.
+        """
         ...
 
 
@@ -89,8 +103,32 @@ class Register(Protocol):
     def leave(self, session_id: str, reason: str) -> None: ...
 
 
+class Recorder(Protocol):
+    """Keeps what both sides of a call were heard to say."""
+
+    def open(self, sheet: CallSheet, clock: Callable[[], float]) -> Tape:
+        """For a call that begins now. Neither this nor the tape blocks or raises."""
+        ...
+
+
+class Transport(Protocol):
+    """What carries a call's events. ``receive`` gives None when the other side has gone; ``gone`` says in the archive's
+    words why. ``send`` and ``close`` raise ConnectionError then."""
+
+    @property
+    def gone(self) -> str: ...
+
+    async def receive(self) -> str | bytes | None: ...
+
+    async def send(self, frame: str) -> None: ...
+
+    async def close(self, code: int, reason: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
+    """Without a ``recorder`` no call is recorded, whatever its agent says."""
+
     listening: Listening
     hearing: Hearing
     judging: Judging
@@ -98,3 +136,4 @@ class Ports:
     model: LanguageModel
     archive: Archive
     register: Register
+    recorder: Recorder | None = None

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from realtime.runtime.metrics import FAULTS
 from speech.logs import kind_and_place
+from tenants.limits.allowance import sessions_key
 
 HEARTBEAT_TTL_S = 30
 HEARTBEAT_S = 10.0
@@ -63,8 +64,16 @@ def record_key(tenant: str, session_id: str) -> str:
 
 
 def heartbeats_key(tenant: str) -> str:
-    """Sorted set: session id → Unix time in seconds at which its heartbeat lapses."""
-    return f"avb:{tenant}:sessions"
+    """Sorted set: session id → Unix time in seconds at which its heartbeat lapses, on Redis's clock."""
+    return sessions_key(tenant, "tenant")
+
+
+def counted_in(record: SessionRecord) -> list[str]:
+    """The sorted sets that limits count a session in: its tenant's, its key's and its end user's."""
+    keys = [heartbeats_key(record.tenant), sessions_key(record.tenant, "key", record.key_id)]
+    if record.end_user:
+        keys.append(sessions_key(record.tenant, "end_user", record.end_user))
+    return keys
 
 
 def changes_channel(tenant: str) -> str:
@@ -90,6 +99,8 @@ class SessionRegister:
         self._changes: list[SessionChange] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        # How far Redis's clock is ahead of this process's: places for sessions are counted by Redis's alone.
+        self._ahead_s = 0.0
 
     def __len__(self) -> int:
         return len(self._live)
@@ -162,20 +173,27 @@ class SessionRegister:
 
     async def _write(self, *, beat: bool) -> None:
         """One pipeline: the records that changed, or all of them with a beat, and what is to be told."""
+        if beat:
+            seconds, micros = await self._redis.time()
+            self._ahead_s = seconds + micros / 1_000_000 - time.time()
         changes = list(self._changes)
         ids = set(self._dirty) | (set(self._live) if beat else set())
-        tenants = {change.session.id: change.session.tenant for change in changes}
-        lapses_at = time.time() + HEARTBEAT_TTL_S
+        told = {change.session.id: change.session for change in changes}
+        lapses_at = time.time() + self._ahead_s + HEARTBEAT_TTL_S
         async with self._redis.pipeline(transaction=False) as pipe:
             for session_id in ids:
                 record = self._live.get(session_id)
                 if record is not None:
                     pipe.set(record_key(record.tenant, session_id), encode(record), ex=RECORD_TTL_S)
-                    pipe.zadd(heartbeats_key(record.tenant), {session_id: lapses_at})
+                    for key in counted_in(record):
+                        pipe.zadd(key, {session_id: lapses_at})
+                    for key in counted_in(record)[1:]:
+                        pipe.expire(key, RECORD_TTL_S)
                     pipe.sadd(TENANTS_KEY, record.tenant)
-                elif session_id in tenants:
-                    pipe.delete(record_key(tenants[session_id], session_id))
-                    pipe.zrem(heartbeats_key(tenants[session_id]), session_id)
+                elif session_id in told:
+                    pipe.delete(record_key(told[session_id].tenant, session_id))
+                    for key in counted_in(told[session_id]):
+                        pipe.zrem(key, session_id)
             for change in changes:
                 pipe.publish(changes_channel(change.session.tenant), encode(change))
             if ids or changes:
@@ -185,7 +203,7 @@ class SessionRegister:
 
     async def read(self, tenant: str) -> list[SessionRecord]:
         """The tenant's calls in progress, on whatever gateway, oldest first. Raises RedisError."""
-        ids = await self._redis.zrangebyscore(heartbeats_key(tenant), time.time(), "+inf")
+        ids = await self._redis.zrangebyscore(heartbeats_key(tenant), time.time() + self._ahead_s, "+inf")
         if not ids:
             return []
         found = await self._redis.mget([record_key(tenant, session_id.decode()) for session_id in ids])

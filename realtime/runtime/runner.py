@@ -11,21 +11,23 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from realtime.archive import events as archive
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.session import Session
 from realtime.protocol.wire import GA, Dialect
-from realtime.runtime.budget import TokenBudget
+from realtime.runtime.budget import Budget, Spending
+from realtime.runtime.call_log import CallLog, CallRecord
+from realtime.runtime.door import CLOSE_UNAUTHENTICATED
+from realtime.runtime.metering import Metering
 from realtime.runtime.metrics import FAULTS, MESSAGE_DURATION, MESSAGES, OVERLOADED
 from realtime.runtime.outbox import Outbox
-from realtime.runtime.ports import ListeningStream, Ports
-from realtime.runtime.register import SessionRecord
+from realtime.runtime.ports import ListeningStream, Ports, Transport
+from realtime.runtime.recorder import CallSheet, Tape
 from realtime.runtime.speaking import Reply
 from realtime.runtime.timings import Timings
-from speech.engines import TTS_HZ, Pcm, SpeechFailed
+from speech.engines import TTS_HZ, Pcm, Segment, SpeechFailed
 from speech.logs import kind_and_place
 
 CLOSE_OVERLOADED = 1008
@@ -33,25 +35,17 @@ CLOSE_BROKEN = 1011
 CLOSE_GRACE_S = 1.0
 SLICE_S = 0.001
 LAST_WORDS_S = 12.0
+GUESS_S = 3.0
 SORRY = "The server had an error while processing your request. Sorry about that!"
+RATE_LIMITED = "rate_limit_exceeded"
+LAST_EFFECTS = (do.Store, do.Forget, do.Transcribe, do.DropTranscription, do.CountTokens, do.Mark)
+"""What a session still asks for when nobody is there to be told."""
 LARGE_FRAME = 256 * 1024
 """Frames beyond this many characters are parsed in a thread: they would hold the loop for more than 2 ms."""
 
+__all__ = ["CallOver", "CallRecord", "Runner", "RunnerConfig", "Transport"]
+
 log = logging.getLogger(__name__)
-
-
-class Transport(Protocol):
-    """What carries a call's events. ``receive`` gives None when the other side has gone; ``gone`` says in the archive's
-    words why. ``send`` and ``close`` raise ConnectionError then."""
-
-    @property
-    def gone(self) -> str: ...
-
-    async def receive(self) -> str | bytes | None: ...
-
-    async def send(self, frame: str) -> None: ...
-
-    async def close(self, code: int, reason: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -60,18 +54,6 @@ class RunnerConfig:
 
     outbox_bytes: int = 16 * 1024 * 1024
     session_s: float = 3600.0
-
-
-@dataclass(frozen=True)
-class CallRecord:
-    """What the archive wants to know of a call that its items do not say."""
-
-    tenant: str
-    agent: str
-    channel: str
-    key_id: str
-    end_user: str
-    model: str
 
 
 class CallOver(Exception):
@@ -84,7 +66,7 @@ class Runner:
     ports: Ports
     transport: Transport
     record: CallRecord
-    budget: TokenBudget
+    budget: Budget
     config: RunnerConfig = field(default_factory=RunnerConfig)
     dialect: Dialect = GA
     clock: Callable[[], float] = time.monotonic
@@ -98,7 +80,10 @@ class Runner:
         self._hearing: dict[str, asyncio.Task[None]] = {}
         self._stream: ListeningStream | None = None
         self._timings = Timings(self.clock)
-        self._seq = 0
+        self._tape: Tape | None = None
+        self._log = CallLog(self.record, self.session_id, self.ports, self.now)
+        self._metering = Metering(self._log.meter, self.ports.model.name, self.ports.model.model)
+        self._spending = Spending(self.budget)
         self._reason = "error"
         self._over = False
 
@@ -111,16 +96,10 @@ class Runner:
     async def run(self) -> str:
         """Until either side hangs up. Returns the reason that the archive keeps."""
         began = self.clock()
-        self._archive(
-            archive.CallStarted,
-            conversation_id=self.session.call.conversation.id,
-            agent=self.record.agent,
-            channel=self.record.channel,
-            key_id=self.record.key_id,
-            end_user=self.record.end_user,
-            model=self.record.model,
-        )
-        self._enter_register()
+        self._log.start(self.session.call.conversation.id, self.session.call.config)
+        if self.ports.recorder is not None and self.session.call.agent.record:
+            sheet = CallSheet(tenant=self.record.tenant, session_id=self.session_id, started_at=self.now())
+            self._tape = self.ports.recorder.open(sheet, self.clock)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -139,11 +118,15 @@ class Runner:
             duration_s = round(self.clock() - began, 3)
             self._over = True
             self._close_listening()
+            if self._tape is not None:
+                self._tape.close()
             try:
                 await self._hear_out()
             finally:
-                self._archive(archive.CallEnded, reason=self._reason, duration_s=duration_s)
-                self.ports.register.leave(self.session_id, self._reason)
+                self._spending.count_audio(self.session.call.heard_samples)
+                self._metering.listened(self.session.call.heard_samples, over=True)
+                self._metering.hung_up(self.record.channel, duration_s)
+                self._log.end(self._reason, duration_s)
         return self._reason
 
     async def _hear_out(self) -> None:
@@ -152,8 +135,10 @@ class Runner:
             if self._reason == "broken":
                 return
             self._do(self.session.hang_up())
-            if self._hearing:
-                await asyncio.wait(self._hearing.values(), timeout=LAST_WORDS_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S):
+                    while self._hearing:  # what fails may be asked again
+                        await asyncio.wait(self._hearing.values())
         except Exception as error:
             self._note_fault("hang_up", error)
         finally:
@@ -173,10 +158,28 @@ class Runner:
                 event = await loop.run_in_executor(None, self.dialect.parse, frame)
             else:
                 event = self.dialect.parse(frame)
-            self.feed(event)
+            if isinstance(event, ev.ResponseCreate) and not await self._afford(event):
+                continue
+            *parts, last = self.session.divide(event)
+            for part in parts:
+                self.feed(part)
+                await asyncio.sleep(0)
+            self.feed(last)
+            self._spending.give_back()
             MESSAGES.labels("in").inc()
             MESSAGE_DURATION.observe(self.clock() - began)
         raise self._end(self.transport.gone)
+
+    async def _afford(self, asked: ev.ResponseCreate) -> bool:
+        """A ticket for the response that the client asks for; without one it is told so, and the call goes on."""
+        refusal = await self._spending.ask()
+        if refusal is None:
+            return True
+        body = ev.ErrorBody(
+            type="rate_limit_error", code=RATE_LIMITED, message=refusal.message, event_id=asked.event_id
+        )
+        self._send(ev.Error(event_id=self.session.call.new_id("event"), error=body))
+        return False
 
     async def _write(self) -> None:
         try:
@@ -204,15 +207,35 @@ class Runner:
         self._reason = "expired"
         self.feed(ev.SessionExpired())
 
+    def end_access(self, code: str, message: str) -> None:
+        """The key that opened this call opens nothing any more: the client is told why, and nothing else follows."""
+        if self._over or self._closing.done():
+            return
+        body = ev.ErrorBody(type="invalid_request_error", code=code, message=message)
+        self._send(ev.Error(event_id=self.session.call.new_id("event"), error=body))
+        self._reason = "access_ended"
+        self._ask_to_close(do.Close(CLOSE_UNAUTHENTICATED, f"invalid_request_error.{code}"))
+        for task in list(self._tasks.values()):
+            task.cancel()
+
     # ---- inputs and effects ----
 
     def feed(self, entering: ev.Input) -> None:
         """Never raises. Only last words enter a call that is over, or is being closed for what it cannot bear."""
-        last_words = isinstance(entering, ev.TranscriptReady | ev.TranscriptFailed)
-        if self._reason == "broken" or ((self._over or self._reason == "overloaded") and not last_words):
+        last_words = isinstance(entering, ev.SegmentReady | ev.TranscriptReady | ev.TranscriptFailed)
+        leaving = self._over or self._reason in ("overloaded", "access_ended")
+        if self._reason == "broken" or (leaving and not last_words):
             return
+        if isinstance(entering, ev.ReplyAudio):
+            self._spending.speak(len(entering.pcm_24khz))
+            self._metering.speak(entering.response_id, len(entering.pcm_24khz))
+        elif isinstance(entering, ev.ReplyFinished | ev.ReplyFailed):
+            self._spending.told(entering.response_id)
         try:
-            self._do(self.session.receive(entering))
+            effects = self.session.receive(entering)
+            if self._tape is not None:
+                self._tape.take(entering, effects, self.session.call.config)
+            self._do(effects)
         except Exception as error:
             self._break(error)
 
@@ -220,7 +243,7 @@ class Runner:
         """A fault of ours: this call ends, with an error that says so, and no other call is touched."""
         self._note_fault("session", error)
         body = ev.ErrorBody(type="server_error", code="server_error", message=SORRY)
-        self._send(ev.Error(event_id=f"event_{self._seq:021x}", error=body))
+        self._send(ev.Error(event_id=f"event_{self._log.seq:021x}", error=body))
         self._reason = "broken"
         self._ask_to_close(do.Close(CLOSE_BROKEN, "server_error"))
 
@@ -231,7 +254,7 @@ class Runner:
 
     def _do(self, effects: list[do.Effect]) -> None:
         for effect in effects:
-            if self._over and not isinstance(effect, do.Store | do.Forget | do.Transcribe | do.DropTranscription):
+            if self._over and not isinstance(effect, LAST_EFFECTS):
                 continue  # nobody is there to be told, or to be answered
             match effect:
                 case do.Send(event):
@@ -249,34 +272,39 @@ class Runner:
                     task.add_done_callback(partial(self._heard, job_id))
                 case do.JudgeTurn(judgement_id):
                     self._spawn(judgement_id, self._judge(effect))
-                case do.CountTokens(tokens):
-                    remaining, reset_s = self.budget.spend(tokens)
-                    self.feed(ev.RateLimited(limit=self.budget.limit, remaining=remaining, reset_s=reset_s))
+                case do.CountTokens(tokens, response_id):
+                    self._spending.count_audio(self.session.call.heard_samples)
+                    self._spending.settle(response_id, tokens, self.feed)
                 case do.DropTranscription(job_id):
                     if job_id in self._hearing:
                         self._hearing.pop(job_id).cancel()
                 case do.StartReply(response_id):
                     self._timings.reply_started(response_id)
+                    self._metering.reply_started(response_id, effect.request.model)
                     self._spawn(response_id, self._reply(effect))
                 case do.CancelReply(response_id):
                     self._cancel(response_id)
                     self._timings.forget(response_id)
                 case do.Store():
-                    self._store(effect)
+                    self._log.store(effect, self._timings.stages_ms(effect.response_id) if effect.response_id else {})
                 case do.Forget(item_id):
-                    self._archive(archive.ItemDeleted, item_id=item_id)
-                case do.Mark(stage):
-                    if stage == "speech_stopped":
-                        self._timings.turn_ended()
-                    else:
-                        self._timings.transcript()
+                    self._log.forget(item_id)
+                case do.Mark("speech_stopped"):
+                    self._timings.turn_ended()
+                case do.Mark("transcript", item_id, audio_ms):
+                    self._timings.transcript()
+                    self._metering.heard(item_id, audio_ms)
                 case do.Close():
                     self._ask_to_close(effect)
 
     def _send(self, event: ev.ServerEvent) -> None:
         if isinstance(event, ev.SessionUpdated):
-            config = self.session.call.config
-            self.ports.register.change(self.session_id, voice=config.voice, output_modality=config.output_modality)
+            self._log.change(self.session.call.config)
+        if isinstance(event, ev.ResponseDone):
+            self._metering.response_done(event.response)
+            self._metering.listened(self.session.call.heard_samples)
+        if isinstance(event, ev.ResponseCreated):
+            self._spending.begin(event.response["id"])
         frame = self.dialect.encode(event)
         if not frame:
             return
@@ -345,6 +373,8 @@ class Runner:
                 sample_rate_hz=TTS_HZ,
                 language=wanted.language,
                 prompt=wanted.prompt,
+                answer_s=GUESS_S if wanted.guess else None,
+                heard=partial(self._understood, wanted.job_id) if wanted.segments else None,
             )
         except SpeechFailed as error:
             self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code=error.code, message=error.message))
@@ -353,6 +383,9 @@ class Runner:
             self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code="server_error", message="Transcription failed."))
         else:
             self.feed(ev.TranscriptReady(job_id=wanted.job_id, transcript=transcript))
+
+    def _understood(self, job_id: str, segment: Segment) -> None:
+        self.feed(ev.SegmentReady(job_id=job_id, segment=segment))
 
     async def _judge(self, wanted: do.JudgeTurn) -> None:
         try:
@@ -365,6 +398,10 @@ class Runner:
 
     async def _reply(self, start: do.StartReply) -> None:
         response_id = start.response_id
+        if (refusal := await self._spending.afford(response_id)) is not None:
+            self.feed(ev.ReplyFailed(response_id=response_id, code=RATE_LIMITED, message=refusal.message))
+            return
+        self._spending.read(response_id, sum(len(message.text) for message in start.request.messages))
         reply = Reply(
             start,
             self.ports,
@@ -380,41 +417,4 @@ class Runner:
             self.feed(ev.ReplyFailed(response_id=response_id, code="server_error", message=SORRY))
         finally:
             self._timings.forget(response_id)
-
-    # ---- the register of calls in progress ----
-
-    def _enter_register(self) -> None:
-        config, record = self.session.call.config, self.record
-        entry = SessionRecord(
-            id=self.session_id,
-            tenant=record.tenant,
-            conversation_id=self.session.call.conversation.id,
-            gateway=self.ports.register.gateway_id,
-            agent=record.agent,
-            model=record.model,
-            channel=record.channel,
-            key_id=record.key_id,
-            end_user=record.end_user,
-            started_at=self.now(),
-            type="transcription" if config.is_transcription else "realtime",
-            voice=config.voice,
-            output_modality=config.output_modality,
-        )
-        self.ports.register.enter(entry)
-
-    # ---- the archive ----
-
-    def _archive(self, kind: type[archive.ArchiveEvent], **fields: Any) -> None:
-        self._seq += 1
-        event: Any = kind(session_id=self.session_id, seq=self._seq, at=self.now(), **fields)
-        self.ports.archive.put(self.record.tenant, event)
-
-    def _store(self, store: do.Store) -> None:
-        self._archive(
-            archive.ItemStored,
-            item=store.item,
-            previous_item_id=store.previous_item_id,
-            response_id=store.response_id,
-            audio_ms=store.audio_ms,
-            timings_ms=self._timings.stages_ms(store.response_id) if store.response_id else {},
-        )
+            self._metering.replied(response_id, reply.characters)

@@ -38,13 +38,14 @@ return 0
 
 class ClientSecret(msgspec.Struct, frozen=True, kw_only=True):
     """What a secret opens. ``agent`` is a slug, or None for the tenant's default agent; ``session`` is as it was asked
-    for, checked, with its ``type``; ``expires_at`` is Unix time in seconds."""
+    for, checked, with its ``type``; ``expires_at`` is Unix time in seconds; ``end_user`` is who it was made for."""
 
     tenant: str
     key_id: str
     agent: str | None
     session: dict[str, Any]
     expires_at: int
+    end_user: str = ""
 
 
 class SecretsUnavailable(Exception):

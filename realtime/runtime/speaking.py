@@ -6,6 +6,7 @@ once, and the model is read no faster than that.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -27,7 +28,8 @@ _Piece = tuple[str, _Chunks] | ev.Result | None
 
 
 class Reply:
-    """Answers one ``StartReply``. ``feed`` takes results; ``mark(stage)`` notes first_token and first_audio."""
+    """Answers one ``StartReply``. ``feed`` takes results; ``mark(stage)`` notes first_token and first_audio;
+    ``characters`` counts those of phrases that were spoken, by engine."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Reply:
         self._session_id = session_id
         self._feed = feed
         self._mark = mark
+        self.characters: Counter[str] = Counter()
         self._pieces: asyncio.Queue[_Piece] = asyncio.Queue()
         self._slots = asyncio.Semaphore(PHRASES_AHEAD)
 
@@ -118,7 +121,11 @@ class Reply:
         )
         try:
             async with aclosing(stream):
+                charged = False
                 async for chunk in stream:
+                    if not charged:
+                        charged = True
+                        self.characters[chunk.engine] += len(phrase)
                     await chunks.put(chunk)
         except SpeechFailed as error:
             await chunks.put(error)

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,16 @@ from realtime.protocol.config import SessionConfig
 from realtime.protocol.session import Session
 from realtime.protocol.wire import GA, Dialect
 from realtime.protocol.wire_beta import Beta
-from realtime.runtime.budget import TokenBudgets
-from realtime.runtime.door import Admission, Refusal, Visit, choose_subprotocol, id_source, read_visit
+from realtime.runtime.budget import Budgets
+from realtime.runtime.door import Admission, ConnectGate, Refusal, Visit, choose_subprotocol, id_source, read_visit
 from realtime.runtime.metrics import CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED
+from realtime.runtime.passes import MESSAGES, Passes
 from realtime.runtime.ports import Ports
 from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
 from speech.logs import log_context
+from tenants.ended import AccessEnded
+from tenants.keys.networks import client_address
+from tenants.limits.counters import LimitsUnavailable
 
 SERVER_RESTART = 1012
 
@@ -32,17 +36,22 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class VoiceGateway:
-    """All that a call over WebSocket needs of its process. ``admit`` lets a visit in or raises Refusal.
+    """All that a call over WebSocket needs of its process. ``admit(visit, session_id)`` lets a visit in, and holds
+    places for its session, or raises Refusal.
 
-    ``beta``: whether clients that speak the beta dialect are let in.
+    ``beta``: whether clients that speak the beta dialect are let in. ``trusted_proxies``: whose ``X-Forwarded-For``
+    counts.
     """
 
     ports: Ports
-    admit: Callable[[Visit], Awaitable[Admission]]
+    admit: Callable[[Visit, str], Awaitable[Admission]]
+    budgets: Budgets
+    passes: Passes
+    gate: ConnectGate
     limits: Limits = field(default_factory=Limits)
     runner: RunnerConfig = field(default_factory=RunnerConfig)
-    budgets: TokenBudgets = field(default_factory=lambda: TokenBudgets(100_000, time.monotonic))
     beta: bool = True
+    trusted_proxies: Iterable[str] = ()
 
 
 class AsgiTransport:
@@ -96,9 +105,11 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
         subprotocol = choose_subprotocol(offered)
         try:
             query = scope.get("query_string", b"").decode("latin-1")
-            visit = read_visit(headers, offered, query, beta=self.gateway.beta)
-            admission = await self.gateway.admit(visit)
-            config = admission.config(self.new_id("sess"), int(time.time() + self.gateway.runner.session_s))
+            self.gateway.gate.enter()
+            peer = (scope.get("client") or ("",))[0]
+            address = client_address(peer, headers.get("x-forwarded-for", ""), self.gateway.trusted_proxies)
+            visit = read_visit(headers, offered, query, beta=self.gateway.beta, address=address)
+            admission, config = await self._admit(visit)
         except Refusal as refusal:
             CONNECTIONS_REFUSED.labels(refusal.code or "unauthenticated").inc()
             log.info("call refused: %s", refusal.close_reason)
@@ -109,6 +120,17 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
             return
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
         await self._run(admission, config, transport, Beta() if visit.dialect == "beta" else GA)
+
+    async def _admit(self, visit: Visit) -> tuple[Admission, SessionConfig]:
+        """Raises Refusal."""
+        session_id = self.new_id("sess")
+        admission = await self.gateway.admit(visit, session_id)
+        try:
+            return admission, admission.config(session_id, int(time.time() + self.gateway.runner.session_s))
+        except Refusal:
+            with contextlib.suppress(LimitsUnavailable):  # then its places lapse by themselves
+                await self.gateway.budgets.limiter.free(admission.party.places(session_id))
+            raise
 
     async def _run(
         self, admission: Admission, config: SessionConfig, transport: AsgiTransport, dialect: Dialect
@@ -126,18 +148,18 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
         with log_context(session_id=config.id, tenant_id=caller.tenant), CONNECTIONS_ACTIVE.track_inprogress():
             CONNECTIONS.inc()
             log.info("call began")
-            gateway, budgets = self.gateway, self.gateway.budgets
-            runner = Runner(
-                session,
-                gateway.ports,
-                transport,
-                record,
-                budgets.enter(caller.key_id),
-                gateway.runner,
-                dialect=dialect,
-            )
+            gateway = self.gateway
+            budget = gateway.budgets.enter(admission.party)
+            runner = Runner(session, gateway.ports, transport, record, budget, gateway.runner, dialect=dialect)
+
+            def leave(ended: AccessEnded) -> None:
+                runner.end_access(ended.reason, MESSAGES[ended.reason])
+
+            # Held for as long as the call lasts: who holds none is not asked to leave.
+            entered = gateway.passes.enter((admission.key_kind, caller.tenant, caller.key_id), leave)
             try:
                 reason = await runner.run()
             finally:
-                budgets.leave(caller.key_id)
+                gateway.budgets.leave(budget)
+                del entered
             log.info("call ended: %s", reason)

@@ -1,80 +1,137 @@
 """Finding keys. All of it reads the shared schema."""
 
 import hmac
+from collections.abc import Collection
 
+from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
+from django_tenants.utils import get_public_schema_name, schema_context
 
+from tenants.ended import AccessEnded
+from tenants.keys.credential import Credential
+from tenants.keys.refusals import (
+    AddressRefused,
+    InvalidKey,
+    KeyExpired,
+    KeyRefused,
+    KeyRevoked,
+    ScopeMissing,
+    TenantSuspended,
+)
 from tenants.keys.secret import PREFIXES, hash_secret
-from tenants.models import ApiKey
+from tenants.lifecycle.queries import CLOSED
+from tenants.limits.allowance import Allowance
+from tenants.limits.queries import tenant_limits
+from tenants.models import ApiKey, OAuthClient, Tenant, TenantStatus
 from tenants.principal import Principal
 
-
-class KeyRefused(Exception):
-    """The key opens nothing. ``code`` and ``message`` are safe to show to whoever brought it."""
-
-    code = "invalid_api_key"
-    message = "The API key is not valid."
-
-    def __init__(self) -> None:
-        super().__init__(self.message)
-
-
-class InvalidKey(KeyRefused):
-    """No such key."""
-
-
-class KeyRevoked(InvalidKey):
-    """The key was revoked."""
-
-    code = "api_key_revoked"
-    message = "The API key was revoked."
-
-
-class ScopeMissing(KeyRefused):
-    """The key is good, but not for this."""
-
-    code = "insufficient_scope"
-
-    def __init__(self, scope: str) -> None:
-        self.message = f"The API key lacks the scope {str(scope)!r}."
-        super().__init__()
-
-
-class KeyExpired(KeyRefused):
-    """The key's time is over."""
-
-    code = "api_key_expired"
-    message = "The API key has expired."
+__all__ = [
+    "AddressRefused",
+    "InvalidKey",
+    "KeyExpired",
+    "KeyRefused",
+    "KeyRevoked",
+    "ScopeMissing",
+    "TenantSuspended",
+    "credential_of",
+    "find_ended_access",
+    "find_key",
+    "find_key_by_id",
+    "list_keys",
+    "principal_of",
+    "require_scope",
+]
 
 
 def find_key(secret: str) -> ApiKey:
-    """The usable key with this secret, its tenant loaded: one indexed query on the hash.
+    """The usable key with this secret, its tenant and plan loaded: one indexed query on the hash.
 
-    Raises InvalidKey, KeyRevoked or KeyExpired.
+    Raises InvalidKey, KeyRevoked, KeyExpired or TenantSuspended.
     """
     if not secret.startswith(PREFIXES):
         raise InvalidKey
     wanted = hash_secret(secret)
-    key = ApiKey.objects.select_related("tenant").filter(secret_hash=wanted).first()
+    key = ApiKey.objects.select_related("tenant__plan").filter(secret_hash=wanted).first()
     if key is None or not hmac.compare_digest(key.secret_hash, wanted):
         raise InvalidKey
     return _usable(key)
 
 
 def find_key_by_id(public_id: str) -> ApiKey:
-    """The usable key with this public id, its tenant loaded. Raises InvalidKey, KeyRevoked or KeyExpired."""
-    key = ApiKey.objects.select_related("tenant").filter(public_id=public_id).first()
+    """The usable key with this public id, its tenant and plan loaded.
+
+    Raises InvalidKey, KeyRevoked, KeyExpired or TenantSuspended.
+    """
+    key = ApiKey.objects.select_related("tenant__plan").filter(public_id=public_id).first()
     if key is None:
         raise InvalidKey
     return _usable(key)
 
 
 def _usable(key: ApiKey) -> ApiKey:
+    _require_usable(key)
+    return key
+
+
+def _require_usable(key: ApiKey | OAuthClient) -> None:
     if key.revoked_at:
         raise KeyRevoked
-    if key.expires_at and key.expires_at <= timezone.now():
+    if (expires_at := getattr(key, "expires_at", None)) and expires_at <= timezone.now():
         raise KeyExpired
-    return key
+    if key.tenant.status != TenantStatus.ACTIVE:
+        raise TenantSuspended(*CLOSED[TenantStatus(key.tenant.status)])
+
+
+def list_keys(tenant: Tenant) -> QuerySet[ApiKey]:
+    return ApiKey.objects.filter(tenant=tenant).select_related("replaced_by")
+
+
+def credential_of(key: ApiKey) -> Credential:
+    """What this usable key opens. Needs its tenant and plan loaded."""
+    return Credential(
+        kind="key",
+        id=key.public_id,
+        name=key.name,
+        tenant=key.tenant.schema_name,
+        scopes=frozenset(key.scopes),
+        allowance=Allowance(tenant=tenant_limits(key.tenant), key=key.limits),
+        agent=key.agent,
+        networks=tuple(key.allowed_networks),
+        expires_at=key.expires_at.timestamp() if key.expires_at else None,
+        secret_hash=key.secret_hash,
+    )
+
+
+def find_ended_access(inside: Collection[tuple[str, str, str]]) -> list[AccessEnded]:
+    """Of these (key or client, tenant, its id), those that open nothing any more, in one query for each kind.
+
+    What is gone counts as revoked.
+    """
+    ids = {kind: {key_id for one, _, key_id in inside if one == kind} for kind in ("key", "client")}
+    with schema_context(get_public_schema_name()), transaction.atomic():
+        found: dict[tuple[str, str], ApiKey | OAuthClient] = {
+            ("key", key.public_id): key
+            for key in ApiKey.objects.select_related("tenant").filter(public_id__in=ids["key"])
+        }
+        if ids["client"]:
+            clients = OAuthClient.objects.select_related("tenant").filter(client_id__in=ids["client"])
+            found |= {("client", client.client_id): client for client in clients}
+    ended = []
+    for kind, tenant, key_id in inside:
+        key = found.get((kind, key_id))
+        try:
+            if key is None or key.tenant.schema_name != tenant:
+                raise KeyRevoked
+            _require_usable(key)
+        except KeyExpired:
+            ended.append(AccessEnded(tenant=tenant, key_id=key_id, reason="api_key_expired"))
+        except TenantSuspended as refusal:
+            deleted = refusal.code == "tenant_deleted"
+            ended.append(AccessEnded(tenant=tenant, reason="tenant_deleted" if deleted else "tenant_suspended"))
+        except KeyRevoked:
+            ended.append(AccessEnded(tenant=tenant, key_id=key_id, reason="api_key_revoked"))
+    return ended
 
 
 def require_scope(key: ApiKey, scope: str) -> None:

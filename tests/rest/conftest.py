@@ -1,22 +1,33 @@
 """The endpoints as a client sees them: the real HTTP layer, two real tenants, speech that is scripted."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 
 import httpx2
 import numpy as np
 import pytest
+from channels.db import database_sync_to_async
 from django.core.asgi import get_asgi_application
 from openai import AsyncOpenAI
 
+from agents.queries import find_credential
 from realtime.rest.capacity import Capacity
 from realtime.rest.limits import BodyLimit
 from realtime.rest.ports import RestPorts, install
+from realtime.runtime.budget import Budgets
+from realtime.runtime.keys import Keys
+from realtime.runtime.passes import Passes, Who
 from realtime.runtime.secrets import ClientSecrets
 from speech.engines import TTS_HZ, Pcm, SpeechFailed, SpokenChunk, Transcript, Word
 from speech.jobs import WorkerState
+from tenants.ended import AccessEnded
+from tenants.keys.credential import Credential
+from tenants.keys.queries import find_ended_access
+from tenants.limits.counters import Limiter
+from tenants.limits.throttle import anonymous_counter
 from tests.record.world import World, _committed_world, world
+from tests.runtime.ports import Archive
 
 __all__ = ["_committed_world", "world"]
 
@@ -80,6 +91,16 @@ async def secrets(valkey_url: str) -> AsyncIterator[ClientSecrets]:
     await secrets.stop()
 
 
+async def look_up(secret: str, address: str) -> Credential:
+    found: Credential = await database_sync_to_async(find_credential)(secret, address)
+    return found
+
+
+async def find_ended(inside: Collection[Who]) -> list[AccessEnded]:
+    ended: list[AccessEnded] = await database_sync_to_async(find_ended_access)(inside)
+    return ended
+
+
 Connect = Callable[[str | None], httpx2.AsyncClient]
 
 
@@ -89,9 +110,67 @@ def capacity() -> Capacity:
 
 
 @pytest.fixture
-async def connect(speech: Speech, secrets: ClientSecrets, capacity: Capacity, world: World) -> AsyncIterator[Connect]:
+def archive() -> Archive:
+    return Archive()
+
+
+@pytest.fixture
+async def limiter(valkey_url: str) -> AsyncIterator[Limiter]:
+    limiter = Limiter(valkey_url, timeout_s=1.0)
+    yield limiter
+    await limiter.stop()
+
+
+@pytest.fixture
+async def keys(valkey_url: str, limiter: Limiter) -> AsyncIterator[Keys]:
+    keys = Keys(valkey_url, 1.0, look_up=look_up, limiter=limiter, unknown=anonymous_counter, ttl_s=60)
+    yield keys
+    await keys.stop()
+
+
+@pytest.fixture
+async def passes(valkey_url: str) -> AsyncIterator[Passes]:
+    passes = Passes(valkey_url, find_ended, recheck_s=60)
+    await passes.start()
+    yield passes
+    await passes.stop()
+
+
+@pytest.fixture
+async def budgets(limiter: Limiter) -> AsyncIterator[Budgets]:
+    budgets = Budgets(limiter, tokens_reserved=1_000)
+    await budgets.start()
+    yield budgets
+    await budgets.stop()
+
+
+@pytest.fixture
+async def connect(
+    speech: Speech,
+    secrets: ClientSecrets,
+    capacity: Capacity,
+    archive: Archive,
+    keys: Keys,
+    limiter: Limiter,
+    passes: Passes,
+    budgets: Budgets,
+    world: World,
+) -> AsyncIterator[Connect]:
     """``connect(key)`` gives an HTTP client that comes with this key, or without one."""
-    install(RestPorts(speech, speech, secrets, capacity))
+    install(
+        RestPorts(
+            hearing=speech,
+            speaking=speech,
+            secrets=secrets,
+            capacity=capacity,
+            archive=archive,
+            keys=keys,
+            limiter=limiter,
+            passes=passes,
+            budgets=budgets,
+            anonymous=anonymous_counter,
+        )
+    )
     transport = httpx2.ASGITransport(app=BodyLimit(get_asgi_application()))
     clients: list[httpx2.AsyncClient] = []
 

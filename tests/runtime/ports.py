@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +12,16 @@ import numpy as np
 from agents.llm.types import Delta, Finished, LlmError, Request, TextDelta
 from agents.spec import AgentSpec
 from realtime.archive.events import AnyArchiveEvent
+from realtime.protocol import events as ev
 from realtime.protocol.config import SessionConfig
 from realtime.protocol.session import Session
-from realtime.runtime.budget import TokenBudget
+from realtime.runtime.budget import Exhausted, Tell, Ticket
 from realtime.runtime.door import id_source
 from realtime.runtime.ports import Ports, Scored, SpokenChunk
 from realtime.runtime.register import SessionRecord
 from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
-from speech.engines import Pcm, SpeechFailed, Transcript
+from speech.engines import Heard, Pcm, Segment, SpeechFailed, Transcript
+from tenants.limits.allowance import Allowance, Party
 
 AGENT = AgentSpec(slug="test", name="Test", instructions="Be brief.")
 
@@ -29,6 +30,7 @@ class Model:
     """Says its words, one a token, then finishes; an exception among them is raised."""
 
     name = "scripted"
+    model = "scripted-1"
 
     def __init__(self, *words: str | Exception) -> None:
         self.words = words
@@ -49,7 +51,8 @@ class Model:
 
 
 class Speech:
-    """Hears what it was told to hear and speaks 100 ms a phrase. ``gate`` unset holds everything back."""
+    """Hears what it was told to hear, in ``segments`` where they are wanted, and speaks 100 ms a phrase. ``gate`` unset
+    holds everything back."""
 
     def __init__(self, heard: str = "Hello.", fails: str = "") -> None:
         self.heard = heard
@@ -59,14 +62,29 @@ class Speech:
         self.spoken: list[str] = []
         self.closed = 0
         self.transcribed_ms: list[int] = []
+        self.guesses = 0
+        self.segments: list[str] = []
 
     async def transcribe(
-        self, pcm: Pcm, *, tenant: str, session_id: str, sample_rate_hz: int, language: str | None, prompt: str | None
+        self,
+        pcm: Pcm,
+        *,
+        tenant: str,
+        session_id: str,
+        sample_rate_hz: int,
+        language: str | None,
+        prompt: str | None,
+        answer_s: float | None = None,
+        heard: Heard | None = None,
     ) -> Transcript:
         self.transcribed_ms.append(len(pcm) * 1000 // sample_rate_hz)
+        self.guesses += answer_s is not None
         await self.gate.wait()
         if self.fails == "stt":
             raise SpeechFailed("stt_timeout", "no answer within 10 s")
+        for text in self.segments if heard is not None else ():
+            await asyncio.sleep(0)
+            heard(Segment(text))
         return Transcript(self.heard, "en", len(pcm) / sample_rate_hz)
 
     async def synthesise(
@@ -187,6 +205,47 @@ class Wire:
         return [event["type"] for event in self.events]
 
 
+class Budget:
+    """1,000 tokens, and tickets as long as there are any."""
+
+    def __init__(self, tickets: int = 1_000) -> None:
+        self.tickets = tickets
+        self.left = 1_000
+        self.audio_ms = 0
+
+    async def take(self) -> Ticket | Exhausted:
+        await asyncio.sleep(0)
+        if not self.tickets:
+            return Exhausted("Rate limit reached for requests_per_minute: Limit 0. Please try again in 60s.")
+        self.tickets -= 1
+        return Ticket()
+
+    def settle(self, ticket: Ticket | None, tokens: int, tell: Tell) -> None:
+        self.left -= tokens
+        tell(ev.RateLimited(limit=1_000, remaining=self.left, reset_s=60.0))
+
+    def give_back(self, ticket: Ticket) -> None:
+        self.tickets += 1
+
+    def count_audio(self, total_ms: int) -> None:
+        self.audio_ms = total_ms
+
+
+LIMITS = {
+    "requests_per_minute": 100,
+    "tokens_per_minute": 100_000,
+    "concurrent_sessions": 10,
+    "sessions_per_end_user": 3,
+    "audio_minutes_per_day": 1_000,
+    "connections_per_second": 20,
+}
+
+
+def party(tenant: str = "acme", key_id: str = "key_1", end_user: str = "", **limits: int) -> Party:
+    """Whose limits count; ``limits`` in place of the tenant's usual ones."""
+    return Party(tenant=tenant, key_id=key_id, end_user=end_user, allowance=Allowance(tenant=LIMITS | limits))
+
+
 @dataclass
 class Table:
     """One call and everything around it. ``async with Table(...) as table``."""
@@ -196,15 +255,18 @@ class Table:
     config: RunnerConfig = field(default_factory=RunnerConfig)
     agent: AgentSpec = AGENT
     judge: Judge = field(default_factory=Judge)
+    budget: Budget = field(default_factory=Budget)
+    recorder: Any = None
 
     async def __aenter__(self) -> "Table":
         self.wire, self.archive, self.listening, self.register = Wire(), Archive(), Listening(), Register()
         session_config = SessionConfig.realtime(session_id="sess_1", model="agent:test", expires_at=1, agent=self.agent)
-        ports = Ports(self.listening, self.speech, self.judge, self.speech, self.model, self.archive, self.register)
+        ports = Ports(
+            self.listening, self.speech, self.judge, self.speech, self.model, self.archive, self.register, self.recorder
+        )
         record = CallRecord("acme", "test", "websocket", "key_1", "", "agent:test")
         session = Session(session_config, self.agent, id_source())
-        budget = TokenBudget(1000, time.monotonic)
-        self.runner = Runner(session, ports, self.wire, record, budget, self.config)
+        self.runner = Runner(session, ports, self.wire, record, self.budget, self.config)
         self.running = asyncio.create_task(self.runner.run())
         await self.until("session.created")
         return self

@@ -13,6 +13,7 @@ from realtime.runtime.door import (
     read_visit,
 )
 from realtime.runtime.secrets import ClientSecret
+from tests.runtime.ports import party
 
 BEARER = {"authorization": "Bearer avb_live_0123456789abcdefghij"}
 
@@ -77,6 +78,7 @@ def test_ids_are_unique_and_have_the_documented_length() -> None:
 
 EPHEMERAL = {"authorization": "Bearer ek_0123456789abcdefghijklmnopqrstuv"}
 CALLER = Caller("acme", "key_1", AgentSpec(slug="front", name="Front", instructions="Be brief."))
+PARTY = party()
 
 
 def secret(**session: object) -> ClientSecret:
@@ -91,31 +93,32 @@ def test_a_client_secret_needs_no_model(query: str, model: str, agent: str | Non
 
 def test_the_secrets_session_is_there_from_the_start() -> None:
     session = {"type": "realtime", "model": "agent:front", "audio": {"output": {"voice": "cedar"}}}
-    admission = admit_with_secret(Visit("ek_", "", None, False), secret(**session), CALLER)
+    admission = admit_with_secret(Visit("ek_", "", None, False), secret(**session), CALLER, PARTY)
     wire = admission.config("sess_1", 9).wire
     assert (wire["model"], wire["audio"]["output"]["voice"]) == ("agent:front", "cedar")
     assert (wire["instructions"], wire["expires_at"]) == ("Be brief.", 9)
 
 
 def test_the_secret_says_what_kind_of_session_it_opens() -> None:
-    admission = admit_with_secret(Visit("ek_", "gpt-realtime", None, False), secret(type="transcription"), CALLER)
+    visit = Visit("ek_", "gpt-realtime", None, False)
+    admission = admit_with_secret(visit, secret(type="transcription"), CALLER, PARTY)
     assert admission.transcription
     assert admission.config("sess_1", 9).wire["object"] == "realtime.transcription_session"
 
 
 @pytest.mark.parametrize("agent", [None, "front"])
 def test_a_secret_opens_its_own_agent(agent: str | None) -> None:
-    assert admit_with_secret(Visit("ek_", "m", agent, False), secret(type="realtime"), CALLER).caller == CALLER
+    assert admit_with_secret(Visit("ek_", "m", agent, False), secret(type="realtime"), CALLER, PARTY).caller == CALLER
 
 
 def test_a_secret_opens_no_other_agent() -> None:
     with pytest.raises(Refusal) as refusal:
-        admit_with_secret(Visit("ek_", "agent:back", "back", False), secret(type="realtime"), CALLER)
+        admit_with_secret(Visit("ek_", "agent:back", "back", False), secret(type="realtime"), CALLER, PARTY)
     assert refusal.value.close_reason == "invalid_request_error.invalid_model"
 
 
 def test_a_session_that_no_longer_fits_is_refused_with_its_reason() -> None:
-    broken = Admission(CALLER, "m", False, {"type": "realtime", "audio": {"output": {"voice": "gone"}}})
+    broken = Admission(CALLER, PARTY, "m", False, {"type": "realtime", "audio": {"output": {"voice": "gone"}}})
     with pytest.raises(Refusal) as refusal:
         broken.config("sess_1", 9)
     assert refusal.value.close_code == 4000

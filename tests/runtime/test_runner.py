@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+from typing import Any
 
 import pytest
 
 from realtime.archive import events as archive
 from realtime.runtime.runner import RunnerConfig
-from tests.runtime.ports import UNAVAILABLE, Model, Speech, Table
+from speech.engines import Pcm, SpeechFailed, Transcript
+from tests.runtime.ports import UNAVAILABLE, Budget, Model, Speech, Table
 
 
 async def test_a_typed_question_is_answered_in_words_and_sound() -> None:
@@ -90,6 +92,69 @@ async def test_without_a_voice_the_words_still_come() -> None:
         assert table.done()["status"] == "completed"
         assert table.done()["output"][0]["content"][0]["transcript"] == "Hi there."
         assert "response.output_audio.delta" not in table.wire.types
+
+
+def deltas(table: Table) -> list[str]:
+    return [e["delta"] for e in table.wire.events if e["type"].endswith("input_audio_transcription.delta")]
+
+
+async def test_segments_of_the_callers_words_are_deltas() -> None:
+    speech = Speech("One. Two. Three.")
+    speech.segments = ["One.", " Two."]
+    async with Table(speech=speech) as table:
+        table.send("session.update", session={"type": "realtime", "audio": {"input": {"transcription": {}}}})
+        table.speak(640)
+        table.speak(640, level=0)
+        await table.until("response.done")
+        assert deltas(table) == ["One.", " Two.", " Three."]
+
+
+async def test_words_of_a_caller_who_still_speaks_are_told() -> None:
+    async with Table(speech=Speech("Still speaking.")) as table:
+        audio = {"input": {"transcription": {"model": "gpt-live-transcribe"}}}
+        table.send("session.update", session={"type": "realtime", "audio": audio})
+        for _ in range(8):
+            table.speak(640)
+            await asyncio.sleep(0.01)
+        await table.until(lambda: bool(deltas(table)))
+        assert "input_audio_buffer.speech_stopped" not in table.wire.types
+        assert table.speech.guesses >= 2
+        table.speak(640, level=0)
+        await table.until("response.done")
+        assert deltas(table) == ["Still speaking."]
+
+
+async def test_a_guess_under_way_does_not_hold_up_the_end_of_a_call() -> None:
+    speech = Speech("Never mind.")
+    async with Table(speech=speech) as table:
+        audio = {"input": {"transcription": {"model": "gpt-live-transcribe"}, "turn_detection": None}}
+        table.send("session.update", session={"type": "realtime", "audio": audio})
+        speech.gate.clear()
+        table.speak(1_200)
+        await table.until(lambda: speech.guesses == 1)
+        assert await table.hang_up() == "client_closed"
+
+
+async def test_a_long_append_under_noise_reduction_lets_others_have_their_turn() -> None:
+    async with Table() as table:
+        audio = {"input": {"noise_reduction": {"type": "near_field"}, "turn_detection": None}}
+        table.send("session.update", session={"type": "realtime", "audio": audio})
+        await table.until("session.updated")
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        table.speak(20_000)
+        table.send("input_audio_buffer.commit")
+        await table.until("input_audio_buffer.committed")
+        counting.cancel()
+        assert turns >= 20_000 / 400
+        assert table.runner.session.ear.input.end == 20_000 * 24
 
 
 async def test_a_recogniser_that_fails_is_told_and_answered() -> None:
@@ -214,6 +279,35 @@ async def test_hanging_up_keeps_the_last_words_of_both_sides() -> None:
     assert isinstance(table.archive.events[-1][1], archive.CallEnded)
 
 
+class FailsOnce(Speech):
+    async def transcribe(self, pcm: Pcm, **asked: Any) -> Transcript:
+        first = not self.transcribed_ms
+        transcript = await super().transcribe(pcm, **asked)
+        if first:
+            raise SpeechFailed("stt_failed", "No.")
+        await asyncio.sleep(0.02)
+        return transcript
+
+
+async def test_a_call_that_is_over_also_waits_for_what_is_recognised_again() -> None:
+    speech = FailsOnce("All of it.")
+    speech.gate.clear()
+    async with Table(speech=speech) as table:
+        detection = {"type": "server_vad", "silence_duration_ms": 2_000}
+        table.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
+        table.speak(9_600)
+        table.speak(640, level=0)
+        table.speak(640)
+        await table.until(lambda: table.runner.session.ear.input.end == 10_880 * 24)
+        table.wire.incoming.put_nowait(None)
+        await table.until(lambda: len(speech.transcribed_ms) == 2)
+        speech.gate.set()
+        assert await asyncio.wait_for(table.running, 5) == "client_closed"
+    stored = [e.item for _, e in table.archive.events if isinstance(e, archive.ItemStored)]
+    assert stored[-1]["content"][0]["transcript"] == "All of it."
+    assert len(speech.transcribed_ms) == 3
+
+
 async def test_hanging_up_in_the_middle_of_an_answer_keeps_what_was_said_of_it() -> None:
     async with Table(Model("Well, let me see. ", *["and this, and that. "] * 1000)) as table:
         table.send("response.create")
@@ -262,3 +356,66 @@ async def test_others_see_the_call_while_it_lasts() -> None:
         assert table.register.live["sess_1"].voice == "marin"
         await table.hang_up()
     assert table.register.told == ["created", "updated", "closed: client_closed"]
+
+
+async def test_a_response_beyond_the_limit_is_refused_and_the_call_goes_on() -> None:
+    async with Table(budget=Budget(tickets=1)) as table:
+        table.send("response.create")
+        await table.until("rate_limits.updated")
+        table.send("response.create", event_id="mine")
+        await table.until("error")
+        error = next(event["error"] for event in table.wire.events if event["type"] == "error")
+        assert (error["type"], error["code"], error["event_id"]) == ("rate_limit_error", "rate_limit_exceeded", "mine")
+        assert "Please try again in" in error["message"]
+        table.type_in("Still there?")
+        await table.until("conversation.item.done")
+        assert table.wire.types.count("response.created") == 1
+
+
+async def test_a_turn_beyond_the_limit_gets_a_response_that_failed() -> None:
+    async with Table(budget=Budget(tickets=0)) as table:
+        table.speak(640)
+        table.speak(640, level=0)
+        await table.until("response.done")
+        done = table.done()
+        assert done["status"] == "failed"
+        assert done["status_details"]["error"]["type"] == "rate_limit_error"
+        assert done["status_details"]["error"]["code"] == "rate_limit_exceeded"
+        assert not table.model.requests
+
+
+async def test_what_the_session_refuses_costs_no_ticket() -> None:
+    async with Table(budget=Budget(tickets=5)) as table:
+        table.send("response.create", response={"input": [{"type": "item_reference", "id": "item_none"}]})
+        await table.until("error")
+        assert table.budget.tickets == 5
+
+
+async def test_audio_of_both_sides_is_counted() -> None:
+    async with Table() as table:
+        table.speak(640)
+        table.speak(640, level=0)
+        await table.until("rate_limits.updated")
+    assert table.budget.audio_ms == 640 + 640 + 100
+
+
+async def test_who_loses_access_is_told_why_and_the_call_ends_at_once() -> None:
+    async with Table(Model(*["word, and another. "] * 1000)) as table:
+        table.send("response.create")
+        await table.until("response.output_audio.delta")
+        table.runner.end_access("api_key_revoked", "The API key was revoked.")
+        assert await asyncio.wait_for(table.running, 5) == "access_ended"
+        assert table.wire.closed == (3000, "invalid_request_error.api_key_revoked")
+        last = [event for event in table.wire.events if event["type"] == "error"][-1]["error"]
+        assert (last["type"], last["code"]) == ("invalid_request_error", "api_key_revoked")
+
+
+async def test_a_response_that_is_cut_off_counts_what_its_model_was_asked() -> None:
+    async with Table(Model(*["word, and another. "] * 1000)) as table:
+        table.type_in("A question of some length. " * 40)
+        table.send("response.create", response={"output_modalities": ["text"]})
+        await table.until("response.output_text.delta")
+        table.send("response.cancel")
+        await table.until("rate_limits.updated")
+        assert table.done()["status"] == "cancelled"
+        assert table.budget.left <= 1_000 - 40 * len("A question of some length. ") // 4

@@ -1,0 +1,106 @@
+"""Throttling of the platform API: one round trip to Redis for each request, and headers that tell what is left.
+
+Programs count in their tenant's limits, and in their key's where it has lower ones. People count for themselves: what
+the programs of a tenant do locks nobody out who came to stop them. Whoever brings no good key counts by IP address.
+"""
+
+from http import HTTPStatus
+
+from django.conf import settings
+from rest_framework.exceptions import APIException
+
+from tenants.keys.operations import note_address
+from tenants.limits.allowance import Allowance, Party, fingerprint
+from tenants.limits.counter import Counter
+from tenants.limits.counters import Answer, BlockingLimiter, LimitsUnavailable, blocking_limiter
+from tenants.limits.headers import ratelimit_headers, retry_headers
+from tenants.limits.names import MINUTE_S
+from tenants.limits.queries import find_tenant, tenant_limits
+from tenants.models import ApiKey
+from tenants.principal import Principal
+
+REQUESTS = "requests_per_minute"
+
+
+class TooManyRequests(APIException):
+    status_code = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, answer: Answer) -> None:
+        self.headers = retry_headers(answer) | ratelimit_headers(answer.standings)
+        super().__init__(refusal_words(answer), "rate_limit_exceeded")
+
+
+class Unavailable(APIException):
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    headers = {"Retry-After": "2"}
+
+    def __init__(self) -> None:
+        super().__init__("The server cannot count requests at the moment; try again shortly.", "service_unavailable")
+
+
+def limiter() -> BlockingLimiter:
+    return blocking_limiter(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
+
+
+def throttle(principal: Principal | None, address: str) -> dict[str, str]:
+    """Counts one request. Gives the headers for its answer; raises TooManyRequests and Unavailable."""
+    counters = [anonymous_counter(address)] if principal is None else _counters(principal)
+    notes = []
+    if principal is not None and principal.kind == "key":
+        notes = [access_note(principal.tenant, principal.id, address)]
+    try:
+        answer = limiter().ask([*counters, *notes])
+    except LimitsUnavailable as error:
+        raise Unavailable from error
+    if answer.refused is not None:
+        raise TooManyRequests(answer)
+    if principal is not None and notes and answer.standings[-1].used:
+        note_address(principal=principal)
+    return ratelimit_headers(answer.standings)
+
+
+def anonymous_counter(address: str) -> Counter:
+    """Whoever brings no good key. Before the tenant is known, so no tenant is in its name."""
+    return Counter(
+        name="anonymous_requests_per_minute",
+        level="address",
+        key=f"avb:address:{fingerprint(address)}:requests_per_minute",
+        limit=settings.ANONYMOUS_REQUESTS_PER_MINUTE,
+        window_s=MINUTE_S,
+        cost=1,
+    )
+
+
+def access_note(tenant: str, key_id: str, address: str) -> Counter:
+    """Whether a key comes from an address where it had not been seen for a while."""
+    return Counter(
+        name="access",
+        level="key",
+        key=f"avb:{tenant}:key:{key_id}:from:{fingerprint(address)}",
+        limit=1,
+        window_s=settings.KEY_ACCESS_AUDIT_S,
+        cost=0,
+        kind="note",
+    )
+
+
+def _counters(principal: Principal) -> list[Counter]:
+    """People count for themselves; operators, and people who act in no tenant, under the platform's name."""
+    tenant = find_tenant(principal.tenant) if principal.tenant else None
+    limits = tenant_limits(tenant) if tenant else dict(settings.LIMITS)
+    if principal.kind in ("person", "operator") or tenant is None:
+        key = f"avb:{principal.tenant or 'platform'}:limit:{REQUESTS}:{principal.kind}:{fingerprint(principal.id)}"
+        return [Counter(REQUESTS, "tenant", key, limits[REQUESTS], MINUTE_S, 1)]
+    own = {}
+    if principal.kind == "key":
+        own = ApiKey.objects.filter(public_id=principal.id).values_list("limits", flat=True).first() or {}
+    allowance = Allowance(tenant=limits, key=own)
+    return Party(tenant=principal.tenant, key_id=principal.id, allowance=allowance).counters(REQUESTS, 1)
+
+
+def refusal_words(answer: Answer) -> str:
+    refused = answer.refused
+    assert refused is not None  # noqa: S101 - only refusals have words
+    whose = {"tenant": "the tenant's", "key": "this key's", "end_user": "this end user's", "address": "your address's"}
+    wait = retry_headers(answer)["Retry-After"]
+    return f"Rate limit reached: {whose[refused.level]} {refused.name} is {refused.limit}. Try again in {wait} s."
