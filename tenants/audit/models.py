@@ -28,6 +28,7 @@ class Entry(models.Model):
             models.Index(fields=["actor_id", "-seq"], name="audit_by_actor"),
             models.Index(fields=["target", "-seq"], name="audit_by_target"),
             models.Index(fields=["-at"], name="audit_by_time"),
+            models.Index(fields=["address", "-seq"], name="audit_by_address", condition=~models.Q(address="")),
         ]
 
     def __str__(self) -> str:

@@ -1,5 +1,10 @@
-"""Writing the audit log. There is no way to change or remove an entry, here or in the database."""
+"""Writing the audit log. There is no way to change or remove an entry, here or in the database.
 
+A transaction that writes to a tenant's log and to the platform's writes to the platform's last: all take the logs'
+locks in that order, so none waits for another in a circle. Nobody writes to the logs of two tenants at once.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import connection, transaction
@@ -7,6 +12,7 @@ from django.utils import timezone
 from django_tenants.utils import get_public_schema_name, schema_context
 
 from tenants.audit import chain
+from tenants.audit.masking import mask
 from tenants.audit.models import Entry
 from tenants.principal import Principal, acting
 
@@ -15,15 +21,16 @@ def record(
     *,
     action: str,
     target: str = "",
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
     tenant: str = "",
     actor: Principal | None = None,
 ) -> Entry:
     """One act, inside the transaction that does it: what is rolled back was not done.
 
-    ``tenant`` is the schema whose log it belongs in, empty for the platform's own. ``before`` and ``after`` hold JSON
-    values and never a secret. Call it last: until the transaction ends, others who write to the same log wait.
+    ``tenant`` is the schema whose log it belongs in, empty for the platform's own. ``before`` and ``after`` hold what
+    changed, and never a secret (``tenants.audit.masking`` is a net, no permission). Call it last: until the transaction
+    ends, others who write to the same log wait.
     """
     actor = actor or acting()
     schema = tenant or get_public_schema_name()
@@ -34,16 +41,22 @@ def record(
         entry = Entry(
             seq=last.seq + 1 if last else 1,
             at=timezone.now(),
-            action=action,
-            target=target,
+            action=chain.to_text(action),
+            target=chain.to_text(target),
             actor_kind=actor.kind,
-            actor_id=actor.id,
-            actor_name=actor.name,
-            address=actor.address,
-            before=before,
-            after=after,
+            actor_id=chain.to_text(actor.id),
+            actor_name=chain.to_text(actor.name),
+            address=chain.to_text(actor.address),
+            before=None if before is None else mask(chain.to_json(before)),
+            after=None if after is None else mask(chain.to_json(after)),
             previous_hash=last.hash if last else chain.FIRST,
         )
         entry.hash = chain.digest(entry)
         entry.save(force_insert=True)
     return entry
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of two states only what differs, for ``before`` and ``after``."""
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return {name: before.get(name) for name in changed}, {name: after.get(name) for name in changed}
