@@ -4,7 +4,7 @@
 import os
 import sys
 
-MIGRATIONS = {"migrate", "migrate_schemas"}
+MIGRATIONS = {"migrate", "migrate_schemas", "migrate_tenants"}
 
 
 def main() -> None:

@@ -14,11 +14,13 @@ from tenants.admin_site import TenantModelAdmin
 class AgentAdmin(TenantModelAdmin):
     fields = [
         "slug", "name", "instructions", "greeting", "voice", "speed", "language", "model", "temperature",
-        "turn_detection", "is_default", "created_at", "updated_at",
+        "turn_detection", "record", "is_default", "created_at", "updated_at",
     ]  # fmt: skip
     may_add = may_change = may_delete = True
     list_display = ["name", "slug", "voice", "language", "is_default", "updated_at"]
     search_fields = ["name", "slug"]
+    list_filter = ["language", "is_default"]
+    list_per_page = 50
     readonly_fields = ["created_at", "updated_at"]
 
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from agents import operations, queries
 from agents.models import Agent
-from agents.serializers import AgentSerializer
+from agents.serializers import AgentQuery, AgentSerializer
 from tenants.permissions import Scope
 from tenants.rest import Pages, TenantAPIView
 
@@ -33,12 +33,12 @@ class AgentView(TenantAPIView):
 class Agents(AgentView):
     pagination_class = AgentPages
 
-    @extend_schema(operation_id="list_agents", responses=AgentSerializer(many=True))
+    @extend_schema(operation_id="list_agents", parameters=[AgentQuery], responses=AgentSerializer(many=True))
     def get(self, request: Request) -> Response:
         """The tenant's agents by slug, a page at a time."""
-        self.refuse_unknown({"cursor", "limit"})
+        filters = self.read_query(AgentQuery)
         pages = AgentPages()
-        agents = pages.paginate_queryset(Agent.objects.all(), request, self)
+        agents = pages.paginate_queryset(queries.list_agents(**filters), request, self)
         return pages.get_paginated_response(AgentSerializer(agents, many=True).data)
 
     @extend_schema(operation_id="create_agent", responses={201: AgentSerializer})

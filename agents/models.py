@@ -66,6 +66,7 @@ class Agent(models.Model):
         validators=[check_turn_detection],
         help_text="As OpenAI's audio.input.turn_detection; null for push-to-talk.",
     )
+    record = models.BooleanField(default=False, help_text="Record its calls. Telling callers so is yours to do.")
     is_default = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -3,13 +3,14 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from agents.models import Agent
+from tenants.audit.operations import changes, record
 
 FIELDS = {
     "slug", "name", "instructions", "greeting", "voice", "speed", "language", "model", "temperature", "turn_detection",
-    "is_default",
+    "record", "is_default",
 }  # fmt: skip
 
 
@@ -41,7 +42,9 @@ def update_agent(*, agent: Agent, **fields: Any) -> Agent:
 @transaction.atomic
 def delete_agent(*, agent: Agent) -> None:
     """Its conversations stay."""
+    before = _shown(agent)
     agent.delete()
+    record(action="agent.deleted", target=agent.slug, before=before, tenant=connection.schema_name)
 
 
 def _save(agent: Agent, fields: dict[str, Any]) -> Agent:
@@ -56,9 +59,29 @@ def _save(agent: Agent, fields: dict[str, Any]) -> Agent:
         raise AgentInvalid(error.message_dict) from error
     try:
         with transaction.atomic():
-            if agent.is_default:
-                Agent.objects.filter(is_default=True).exclude(pk=agent.pk).update(is_default=False)
+            # As it stands in the database: a caller's object may have been changed already.
+            known = Agent.objects.select_for_update().filter(pk=agent.pk).first()
+            others = list(Agent.objects.filter(is_default=True).exclude(pk=agent.pk)) if agent.is_default else []
+            Agent.objects.filter(pk__in=[other.pk for other in others]).update(is_default=False)
             agent.save()
+            _record(known, agent, others)
     except IntegrityError as error:
         raise SlugTaken(agent.slug) from error
     return agent
+
+
+def _record(known: Agent | None, agent: Agent, no_longer_default: list[Agent]) -> None:
+    schema = connection.schema_name
+    for other in no_longer_default:
+        before, after = {"is_default": True}, {"is_default": False}
+        record(action="agent.updated", target=other.slug, before=before, after=after, tenant=schema)
+    if known is None:
+        record(action="agent.created", target=agent.slug, after=_shown(agent), tenant=schema)
+        return
+    before, after = changes(_shown(known), _shown(agent))
+    if after:
+        record(action="agent.updated", target=agent.slug, before=before, after=after, tenant=schema)
+
+
+def _shown(agent: Agent) -> dict[str, Any]:
+    return {name: getattr(agent, name) for name in sorted(FIELDS)}

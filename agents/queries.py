@@ -1,15 +1,16 @@
 """Reading agents, and the door of a call: key and agent name in, one frozen ``Caller`` out."""
 
 import logging
-from collections.abc import Callable
 
 from django.conf import settings
 from django.db import connection, transaction
-from django_tenants.utils import get_public_schema_name, schema_context, tenant_context
+from django.db.models import QuerySet
+from django_tenants.utils import get_public_schema_name, schema_context
 
 from agents.models import Agent
 from agents.spec import AgentSpec, Caller
 from speech.tts.voices import VOICES
+from tenants.keys.credential import Credential
 from tenants.keys.operations import touch_key
 from tenants.keys.queries import (
     InvalidKey,
@@ -17,11 +18,13 @@ from tenants.keys.queries import (
     KeyRefused,
     KeyRevoked,
     ScopeMissing,
+    credential_of,
     find_key,
     find_key_by_id,
-    require_scope,
 )
-from tenants.models import ApiKey
+from tenants.limits.allowance import Allowance
+from tenants.limits.queries import end_user_limits, find_tenant, tenant_limits
+from tenants.people.oauth.tokens import find_client_principal, looks_like_token
 from tenants.permissions import Scope
 
 __all__ = [
@@ -32,8 +35,12 @@ __all__ = [
     "KeyRevoked",
     "ScopeMissing",
     "admit",
+    "admit_credential",
     "admit_key_id",
     "find_agent",
+    "find_credential",
+    "find_credential_by_id",
+    "list_agents",
     "load_spec",
 ]
 
@@ -55,6 +62,22 @@ class AgentUnknown(Exception):
         super().__init__(f"There is no agent {slug!r}.")
         self.message = str(self)
         self.slug = slug
+
+
+def list_agents(
+    *,
+    name: str | None = None,
+    voice: str | None = None,
+    language: str | None = None,
+    model: str | None = None,
+    is_default: bool | None = None,
+) -> QuerySet[Agent]:
+    """By slug; ``name`` may be a part of it, in any case."""
+    found = Agent.objects.all()
+    if name is not None:
+        found = found.filter(name__icontains=name)
+    wanted = {"voice": voice, "language": language, "model": model, "is_default": is_default}
+    return found.filter(**{field: value for field, value in wanted.items() if value is not None})
 
 
 def find_agent(slug: str) -> Agent:
@@ -88,6 +111,7 @@ def load_spec(slug: str | None) -> AgentSpec:
         model=agent.model,
         temperature=agent.temperature,
         turn_detection=agent.turn_detection,
+        record=agent.record,
     )
 
 
@@ -100,26 +124,61 @@ def usable_voice(agent: Agent) -> str:
 
 
 def admit(secret: str, agent_slug: str | None) -> Caller:
-    """The door of a call, to be run in a thread at connect and never again during it.
+    """The door of a call for whoever brings this key, to be run in a thread at connect and never again during it.
 
-    Raises InvalidKey (KeyRevoked is one), KeyExpired, ScopeMissing — all of them KeyRefused — or AgentUnknown;
-    ``django.db.OperationalError`` when PostgreSQL does not answer.
+    Raises InvalidKey (KeyRevoked is one), KeyExpired, TenantSuspended, ScopeMissing — all of them KeyRefused — or
+    AgentUnknown; ``django.db.OperationalError`` when PostgreSQL does not answer.
     """
-    return _admit(lambda: find_key(secret), agent_slug)
+    return admit_credential(find_credential(secret, ""), agent_slug)
 
 
 def admit_key_id(key_id: str, agent_slug: str | None) -> Caller:
     """The same for whoever brings what this key once made, such as a client secret: a revoked key opens nothing."""
-    return _admit(lambda: find_key_by_id(key_id), agent_slug)
+    return admit_credential(find_credential_by_id(key_id), agent_slug)
 
 
-def _admit(find: Callable[[], ApiKey], agent_slug: str | None) -> Caller:
+def admit_credential(credential: Credential, agent_slug: str | None, end_user: str = "") -> Caller:
+    """The same where the credential is at hand: only the agent, and what the end user was limited to, is read.
+
+    The credential's own agent is for callers who name none. Raises ScopeMissing and AgentUnknown.
+    """
+    if Scope.REALTIME not in credential.scopes:
+        raise ScopeMissing(Scope.REALTIME)
+    with schema_context(credential.tenant), transaction.atomic():
+        _limit_statements()
+        spec = load_spec(agent_slug or credential.agent or None)
+        limits = end_user_limits(end_user)
+    return Caller(tenant=credential.tenant, key_id=credential.id, agent=spec, end_user=end_user, limits=limits)
+
+
+def find_credential(secret: str, address: str) -> Credential:
+    """What an API key, or an OAuth client's access token, opens; its use is noted. Raises KeyRefused."""
     with schema_context(get_public_schema_name()), transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL statement_timeout = %s", [settings.POSTGRES_READ_TIMEOUT_MS])
-        key = find()
-        require_scope(key, Scope.REALTIME)
+        _limit_statements()
+        if looks_like_token(secret):
+            principal = find_client_principal(secret, address)
+            return Credential(
+                kind="client",
+                id=principal.id,
+                name=principal.name,
+                tenant=principal.tenant,
+                scopes=principal.scopes,
+                allowance=Allowance(tenant=tenant_limits(find_tenant(principal.tenant))),
+            )
+        key = find_key(secret)
         touch_key(key=key)
-        with tenant_context(key.tenant):
-            spec = load_spec(agent_slug)
-        return Caller(tenant=key.tenant.schema_name, key_id=key.public_id, agent=spec)
+        return credential_of(key)
+
+
+def find_credential_by_id(key_id: str) -> Credential:
+    """Raises KeyRefused."""
+    with schema_context(get_public_schema_name()), transaction.atomic():
+        _limit_statements()
+        key = find_key_by_id(key_id)
+        touch_key(key=key)
+        return credential_of(key)
+
+
+def _limit_statements() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = %s", [settings.POSTGRES_READ_TIMEOUT_MS])

@@ -9,7 +9,8 @@ class AgentSpec:
     """One agent version as a call needs it.
 
     ``turn_detection`` has the shape of OpenAI's ``audio.input.turn_detection`` (None: manual); ``language`` is ISO 639
-    or None to detect; ``model`` is the provider's model name, empty for the platform's default.
+    or None to detect; ``model`` is the provider's model name, empty for the platform's default; ``record``: whether its
+    calls are recorded.
     """
 
     slug: str
@@ -24,13 +25,18 @@ class AgentSpec:
     turn_detection: dict[str, Any] | None = field(
         default_factory=lambda: {"type": "server_vad", "silence_duration_ms": 500}
     )
+    record: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is at the door: the tenant's schema name, the key's id, and the agent they asked for."""
+    """Who is at the door: the tenant's schema name, the key's id, and the agent they asked for.
+
+    ``end_user`` is what the tenant calls the person at the other end, ``limits`` what was lowered for them.
+    """
 
     tenant: str
     key_id: str
     agent: AgentSpec
     end_user: str = ""
+    limits: dict[str, int] = field(default_factory=dict)

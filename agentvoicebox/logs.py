@@ -14,6 +14,7 @@ from speech import logs
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 CORRELATION = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 CORRELATION_HEADER = "X-Correlation-Id"
+REQUEST_HEADER = "X-Request-Id"
 
 
 class TenantContextFilter(logs.ContextFilter):
@@ -28,7 +29,10 @@ class TenantContextFilter(logs.ContextFilter):
 
 
 class RequestLogMiddleware:
-    """Takes W3C ``traceparent`` and ``X-Correlation-Id`` from the caller, or makes them, and sends the latter back."""
+    """Takes W3C ``traceparent``, ``X-Correlation-Id`` and ``X-Request-Id`` from the caller, or makes them.
+
+    The last two are sent back: a correlation id may span many requests, a request id names this one.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -38,7 +42,10 @@ class RequestLogMiddleware:
         given = request.headers.get(CORRELATION_HEADER, "")
         correlation = given if CORRELATION.fullmatch(given) else secrets.token_hex(8)
         trace = parent[1] if parent else secrets.token_hex(16)
-        with logs.log_context(trace_id=trace, correlation_id=correlation):
+        wished = request.headers.get(REQUEST_HEADER, "")
+        request_id = wished if CORRELATION.fullmatch(wished) else f"req_{secrets.token_hex(12)}"
+        with logs.log_context(trace_id=trace, correlation_id=correlation, request_id=request_id):
             response = self.get_response(request)
         response[CORRELATION_HEADER] = correlation
+        response.headers.setdefault(REQUEST_HEADER, request_id)
         return response

@@ -1,9 +1,14 @@
 """The front page, and what is shown where there is nothing."""
 
+from http import HTTPStatus
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.views import defaults
 from django.views.decorators.http import require_safe
+
+from tenants.api.problems import MEANINGS, problem_body
 
 API = "/api/"
 
@@ -19,8 +24,22 @@ def front(request: HttpRequest) -> HttpResponse:
             "realtime_url": f"{scheme}://{request.get_host()}/v1/realtime",
             "admin_url": reverse("admin:index"),
             "docs_url": reverse("docs"),
+            "reference_url": reverse("reference"),
         },
     )
+
+
+@require_safe
+def errors(request: HttpRequest) -> HttpResponse:
+    """What each status of the API means; ``error.documentation`` of every answer leads here."""
+    meanings = [(status, HTTPStatus(status).phrase, words) for status, words in MEANINGS.items()]
+    return render(request, "docs/errors.html", {"meanings": meanings})
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if request.path.startswith(API):
+        return _problem(400, "bad_request", "The request cannot be read; its host, path or headers are malformed.")
+    return defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -36,5 +55,4 @@ def broken(request: HttpRequest) -> HttpResponse:
 
 
 def _problem(status: int, code: str, message: str) -> JsonResponse:
-    body = {"status": "error", "error": {"code": code, "message": message, "param": None}}
-    return JsonResponse(body, status=status)
+    return JsonResponse(problem_body(status, code, message), status=status)

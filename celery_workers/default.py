@@ -3,8 +3,10 @@
 ``celery -A celery_workers.default worker -B -Q default --pool threads``
 """
 
+import ctypes
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -28,8 +30,17 @@ django.setup()
 
 log = logging.getLogger(__name__)
 
-TASKS = ("celery_workers.archive",)
+TASKS = (
+    "celery_workers.archive",
+    "celery_workers.audit",
+    "celery_workers.people",
+    "celery_workers.privacy",
+    "celery_workers.recordings",
+    "celery_workers.tenants",
+    "celery_workers.usage",
+)
 """Each has tasks, and ``SCHEDULE``: what of them beat asks for, and how often."""
+PR_SET_PDEATHSIG = 1
 WORKER = f"{socket.gethostname()}-{os.getpid()}"
 
 app.conf.beat_schedule = {name: entry for module in TASKS for name, entry in import_module(module).SCHEDULE.items()}
@@ -78,6 +89,13 @@ class Presence(threading.Thread):
 
 
 presence = Presence()
+
+
+@signals.beat_embedded_init.connect
+def end_with_worker(**_: Any) -> None:
+    """Beat is a process of its own. Left behind by a worker that was killed, it would hold the worker's output open,
+    and the supervisor would not see that it is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @signals.worker_ready.connect

@@ -7,7 +7,8 @@ class TenantsConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
-        from tenants import openapi  # noqa: F401  (registers the key scheme with drf-spectacular)
+        from tenants import openapi  # noqa: F401  (registers the ways to sign in with drf-spectacular)
+        from tenants.people import receivers  # noqa: F401  (hears of sign-ins)
 
 
 class TenantAdminConfig(admin.AdminConfig):

@@ -13,6 +13,8 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
+from tenants.api.problems import PROBLEM_JSON, as_problem_details, problem_body
+
 log = logging.getLogger(__name__)
 
 
@@ -36,19 +38,42 @@ class EnvelopeRenderer(JSONRenderer):
         return super().render(data, accepted_media_type, renderer_context)
 
 
+class ProblemRenderer(JSONRenderer):
+    """Errors for whoever accepts ``application/problem+json``; what is no error stays in its envelope."""
+
+    media_type = PROBLEM_JSON
+    format = "problem"
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        data = as_problem_details(data, renderer_context["response"].status_code)
+        return super().render(data, accepted_media_type, renderer_context)
+
+
+def choose_renderer(response: Response, *, method: str, accept: str) -> None:
+    """Errors, and what OPTIONS tells, are JSON whatever was negotiated; problem details are only for errors, and for
+    who names them."""
+    if response.exception:
+        response.accepted_renderer = ProblemRenderer() if PROBLEM_JSON in accept else EnvelopeRenderer()
+    elif method == "OPTIONS" or isinstance(response.accepted_renderer, ProblemRenderer):
+        response.accepted_renderer = EnvelopeRenderer()
+    else:
+        return
+    response.accepted_media_type = response.accepted_renderer.media_type
+
+
 def shape_error(error: Exception, context: dict[str, Any]) -> Response:
-    """Every error as ``{"status": "error", "error": {"code", "message", "param"}}``, and nothing of a fault inside."""
+    """Every error as ``tenants.api.problems`` shapes it, and nothing of a fault inside."""
     if isinstance(error, Http404):
         return _problem(HTTPStatus.NOT_FOUND, "not_found", str(error) or "There is nothing here.")
     if isinstance(error, PermissionDenied):
         return _problem(HTTPStatus.FORBIDDEN, "permission_denied", "This is not allowed.")
     if isinstance(error, APIException):
         code, message, param = _first(error.detail, error.get_codes())
-        headers = {}
+        headers = dict(getattr(error, "headers", None) or {})
         if header := getattr(error, "auth_header", None):
             headers["WWW-Authenticate"] = header
         if wait := getattr(error, "wait", None):
-            headers["Retry-After"] = str(int(wait))
+            headers.setdefault("Retry-After", str(int(wait)))
         if isinstance(error, NotAuthenticated):
             message = "Send the header 'Authorization: Bearer <API key>'."
         return _problem(error.status_code, code, message, param, headers)
@@ -66,8 +91,7 @@ def shape_error(error: Exception, context: dict[str, Any]) -> Response:
 def _problem(
     status: int, code: str, message: str, param: str | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    body = {"status": "error", "error": {"code": code, "message": message, "param": param}}
-    return Response(body, status=status, headers=headers, exception=True)
+    return Response(problem_body(status, code, message, param), status=status, headers=headers, exception=True)
 
 
 def _first(detail: Any, codes: Any, param: str | None = None) -> tuple[str, str, str | None]:

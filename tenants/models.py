@@ -45,7 +45,20 @@ class Tenant(TenantMixin):
     status = models.CharField(max_length=16, choices=TenantStatus, default=TenantStatus.ACTIVE, editable=False)
     status_reason = models.TextField(blank=True, editable=False)
     status_changed_at = models.DateTimeField(null=True, editable=False)
+    status_before = models.CharField(
+        max_length=16, choices=TenantStatus, blank=True, editable=False, help_text="What a cancelled deletion restores."
+    )
     delete_after = models.DateTimeField(null=True, editable=False, help_text="When a deletion's grace period ends.")
+    work_step = models.TextField(
+        blank=True, editable=False, help_text="What is being done to its schema, such as agents.0001_initial."
+    )
+    work_done = models.PositiveIntegerField(default=0, editable=False, help_text="Steps that are done.")
+    work_total = models.PositiveIntegerField(default=0, editable=False, help_text="Steps that there are.")
+    work_error = models.TextField(blank=True, editable=False, help_text="Why the work stands still.")
+    work_at = models.DateTimeField(null=True, editable=False, help_text="When the work last went on.")
+    erasure = models.JSONField(
+        null=True, editable=False, help_text="What was there when its erasure began, counted by each eraser."
+    )
     limits = models.JSONField(default=dict, blank=True, help_text="Overrides of the plan's limits.")
     cors_origins = models.JSONField(default=list, blank=True, help_text="Web origins that may call the REST API.")
     retention_days = models.PositiveIntegerField(
@@ -53,7 +66,8 @@ class Tenant(TenantMixin):
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
-    auto_create_schema = True
+    # ``tenants.lifecycle.building`` makes the schema, and what was begun can be seen and resumed.
+    auto_create_schema = False
 
     def __str__(self) -> str:
         return self.name
@@ -70,6 +84,8 @@ class Users(BaseUserManager["User"]):
         user = self.model(email=email.lower(), **extra)
         user.set_password(password)
         user.save(using=self._db)
+        # Whoever makes a person in this way answers for the address; sign-ups take another way and are asked to prove it.
+        user.emailaddress_set.create(email=user.email, verified=True, primary=True)
         return user
 
     def create_superuser(self, email: str, password: str | None = None, **extra: Any) -> "User":
@@ -128,6 +144,15 @@ class Invitation(models.Model):
     expires_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
+    mailed_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Lower("email"), "tenant", name="one_open_invitation",
+                condition=models.Q(accepted_at=None, revoked_at=None),
+            )
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return f"invitation {self.pk} to {self.tenant_id}"
@@ -160,3 +185,24 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+
+class PlatformKey(models.Model):
+    """A key for programs that run the installation: it makes and deletes tenants, and opens nothing inside any."""
+
+    public_id = models.CharField(max_length=32, unique=True, editable=False)
+    name = models.CharField(max_length=200)
+    prefix = models.CharField(max_length=20, editable=False)
+    secret_hash = models.CharField(max_length=64, unique=True, editable=False)
+    scopes = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+# Django finds the models of an app here.
+from tenants.people.models import EmailDomain, OAuthClient, SigningKey, SingleSignOn  # noqa: E402, F401

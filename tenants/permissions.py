@@ -28,6 +28,7 @@ class Scope(TextChoices):
     PRIVACY_WRITE = "privacy:write", "export and erase what is kept of an end user"
     SETTINGS_READ = "settings:read", "see the tenant's settings"
     SETTINGS_WRITE = "settings:write", "change the tenant's settings"
+    SSO_WRITE = "sso:write", "change single sign-on, which decides who can sign in as whom"
     PLATFORM_TENANTS = "platform:tenants", "create, suspend and delete tenants"
     PLATFORM_PLANS = "platform:plans", "change plans, limits and prices"
     PLATFORM_AUDIT = "platform:audit", "read the platform's audit log"
@@ -62,5 +63,5 @@ ROLE_SCOPES: dict[Role, frozenset[Scope]] = {
     Role.SUPPORT: frozenset(_SUPPORT),
     Role.VIEWER: frozenset(_VIEWER),
 }
-"""An owner and an admin may do the same, but only an owner makes owners and takes owners away
-(``tenants.people.operations``)."""
+"""An admin may do what an owner may, but for single sign-on: whoever sets a tenant's identity provider can sign in as
+anybody there. And only an owner makes owners and takes owners away (``tenants.people.operations``)."""

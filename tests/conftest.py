@@ -4,7 +4,9 @@ Their addresses are in the environment before Django's settings are read, so ``d
 fixtures below all mean the same two servers.
 """
 
+import base64
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,6 +29,11 @@ VALKEY = EmbeddedValkey(STATE_DIR / "valkey", persistent=False)
 os.environ["AVB_MODELS_DIR"] = str(models.cache_dir().absolute())
 os.environ["AVB_STATE_DIR"] = str(STATE_DIR)
 os.environ["AVB_ENVIRONMENT"] = "dev"
+os.environ["AVB_MASTER_KEY"] = base64.b64encode(secrets.token_bytes(32)).decode()
+# Tests ask more often than any caller does; those of the limits set their own.
+for name in ("REQUESTS_PER_MINUTE", "ANONYMOUS_REQUESTS_PER_MINUTE", "CONNECTIONS_PER_SECOND", "CONCURRENT_SESSIONS"):
+    os.environ[f"AVB_{name}"] = "1000000"
+os.environ["AVB_TENANT_CONNECTIONS_PER_SECOND"] = "1000000"
 os.environ["DATABASE_URL"] = POSTGRES.reserve()
 os.environ["REDIS_URL"] = VALKEY.reserve()
 os.environ["DJANGO_SETTINGS_MODULE"] = "agentvoicebox.settings"

@@ -11,7 +11,10 @@ COMMANDS = {
     "logs": "logs",
     "call": "call",
     "models": "models",
+    "tenant": "tenant",
+    "audit": "audit",
     "manage": "manage",
+    "encryption": "encryption",
     "test": "checks",
 }
 

@@ -1,26 +1,23 @@
 """The product's processes as services, and the one environment that they all get."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import secrets
 import signal
 import socket
 import sys
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from agentvoicebox.stack import ports
 from agentvoicebox.stack.commands import Command
 from agentvoicebox.stack.state import REPOSITORY
 from agentvoicebox.stack.supervisor import Service
 
-OLLAMA_TIMEOUT_S = 0.3
 EMBEDDED_LLM = "smollm2-135m-instruct-q4"
-OLLAMA_PORT = 11434
 PROVIDER_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 WORKER_STOP_S = 12.0
 # Celery's warning is about pickle, which no queue accepts.
@@ -36,6 +33,7 @@ def make_environment(state: Path, *, database_url: str, redis_url: str, llm: Map
         **inherited,
         "AVB_STATE_DIR": str(state),
         "AVB_SECRET_KEY": os.environ.get("AVB_SECRET_KEY") or _keep_secret_key(state),
+        **_keep_master_key(state),
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "DJANGO_SETTINGS_MODULE": "agentvoicebox.settings",
@@ -68,27 +66,17 @@ def embedded_llm_name(environment: Mapping[str, str]) -> str:
 
 
 def find_llm(environment: Mapping[str, str]) -> Literal["configured", "ollama", "embedded", "unserved"]:
-    """Who thinks: a configured provider, an Ollama that answers here, else the embedded model.
+    """Who thinks: a configured provider, an Ollama that has a model, else the embedded one.
 
     ``unserved``: AVB_LLM_MODEL names a model, and nobody is there who could serve it.
     """
+    from agents.llm.choice import ollama_models
+
     if any(environment.get(name) for name in PROVIDER_VARIABLES):
         return "configured"
-    if _ollama_answers(environment.get("OLLAMA_HOST") or ports.LOOPBACK):
+    if ollama_models(environment):
         return "ollama"
     return "unserved" if environment.get("AVB_LLM_MODEL") else "embedded"
-
-
-def _ollama_answers(host: str) -> bool:
-    """``host`` as Ollama itself reads OLLAMA_HOST: with or without scheme and port."""
-    try:
-        address = urlsplit(host if "://" in host else f"http://{host}")
-        name = ports.LOOPBACK if address.hostname in (None, "0.0.0.0") else address.hostname  # noqa: S104 - compared, not bound
-        url = f"{address.scheme}://{name}:{address.port or OLLAMA_PORT}/api/tags"
-        with urllib.request.urlopen(url, timeout=OLLAMA_TIMEOUT_S) as answer:  # noqa: S310 - the operator's own address
-            return bool(answer.status == 200)
-    except (OSError, ValueError):
-        return False
 
 
 def make_gateway(environment: dict[str, str], *, host: str, port: int) -> Service:
@@ -178,6 +166,18 @@ def _python(
         stop_signals=stop_signals,
         orphan_signal=orphan_signal,
     )
+
+
+def _keep_master_key(state: Path) -> dict[str, str]:
+    """Outside dev there is none that nobody has chosen. One that is lost is not replaced: what it wraps says so."""
+    from tenants.encryption.master import write_key_file
+
+    if os.environ.get("AVB_MASTER_KEY") or os.environ.get("AVB_ENVIRONMENT", "dev") != "dev":
+        return {}
+    file = state.absolute() / "master_key"
+    with contextlib.suppress(FileExistsError):
+        write_key_file(file)
+    return {"AVB_MASTER_KEY": f"file:{file}"}
 
 
 def _keep_secret_key(state: Path) -> str:

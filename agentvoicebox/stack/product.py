@@ -150,7 +150,7 @@ class Product:
         if self._postgres and demo.exists() and read_json(prepared).get("fingerprint") == fingerprint:
             return
         self._console.say("migrating the database")
-        await self._manage(make_manage(environment, "migrate_schemas", "--verbosity", "0"))
+        await self._manage(make_manage(environment, "migrate_tenants", "--verbosity", "0"))
         await self._manage(make_manage(environment, "ensure_demo", "--json", "--state", str(demo)))
         write_json(prepared, {"fingerprint": fingerprint})
 

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
+from unfold.admin import TabularInline
 
 from realtime.archive.models import Conversation, Item
 from realtime.archive.queries import load_items
@@ -23,7 +24,7 @@ class LatestItems(BaseInlineFormSet):
         return self._latest
 
 
-class ItemInline(admin.TabularInline):
+class ItemInline(TabularInline):
     model = Item
     formset = LatestItems
     template = "admin/archive/items.html"

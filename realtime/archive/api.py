@@ -7,11 +7,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from realtime.archive import queries
+from realtime.archive.models import Conversation
 from realtime.archive.serializers import (
+    ConversationQuery,
     ConversationSerializer,
-    FilterSerializer,
+    ItemSerializer,
     TranscriptSerializer,
 )
+from tenants.api.shapes import PageQuery
 from tenants.permissions import Scope
 from tenants.rest import Pages, TenantAPIView
 
@@ -20,41 +23,63 @@ class ConversationPages(Pages):
     ordering = ("-started_at", "-id")
 
 
-class Conversations(TenantAPIView):
+class ItemPages(Pages):
+    ordering = ("first_seq", "id")
+
+
+class ConversationView(TenantAPIView):
     read_scope = write_scope = Scope.CONVERSATIONS_READ
+
+    def find(self, session_id: str) -> Conversation:
+        try:
+            return queries.find_conversation(session_id)
+        except queries.ConversationUnknown as error:
+            raise Http404(error.message) from error
+
+
+class Conversations(ConversationView):
     serializer_class = ConversationSerializer
     pagination_class = ConversationPages
 
     @extend_schema(
         operation_id="list_conversations",
-        parameters=[FilterSerializer],
+        parameters=[ConversationQuery],
         responses=ConversationSerializer(many=True),
     )
     def get(self, request: Request) -> Response:
         """The tenant's conversations, newest first, a page at a time."""
-        self.refuse_unknown(set(FilterSerializer().fields))
-        shape = FilterSerializer(data=request.query_params.dict())
-        shape.is_valid(raise_exception=True)
-        filters = {name: value for name, value in shape.validated_data.items() if name not in ("limit", "cursor")}
+        filters = self.read_query(ConversationQuery)
         pages = ConversationPages()
         page = pages.paginate_queryset(queries.list_conversations(**filters), request, self)
         return pages.get_paginated_response(ConversationSerializer(page, many=True).data)
 
 
-class OneConversation(TenantAPIView):
-    read_scope = write_scope = Scope.CONVERSATIONS_READ
+class OneConversation(ConversationView):
     serializer_class = TranscriptSerializer
 
     @extend_schema(operation_id="get_conversation")
     def get(self, request: Request, session_id: str) -> Response:
-        """One conversation with its items, by the session's id."""
+        """One conversation with its items, by the session's id; of very many items the latest ones."""
         self.refuse_unknown(set())
-        try:
-            conversation = queries.find_conversation(session_id)
-        except queries.ConversationUnknown as error:
-            raise Http404(error.message) from error
+        conversation = self.find(session_id)
         items, left_out = queries.load_items(conversation, limit=settings.API_MAX_ITEMS)
         transcript = TranscriptSerializer(
             {**ConversationSerializer(conversation).data, "items": items, "items_left_out": left_out}
         )
         return Response(transcript.data)
+
+
+class Items(ConversationView):
+    serializer_class = ItemSerializer
+    pagination_class = ItemPages
+
+    @extend_schema(operation_id="list_conversation_items", parameters=[PageQuery], responses=ItemSerializer(many=True))
+    def get(self, request: Request, session_id: str) -> Response:
+        """All items of one conversation in the order in which they came, a page at a time.
+
+        `previous_item_id` says where the conversation has each.
+        """
+        self.read_query(PageQuery)
+        pages = ItemPages()
+        page = pages.paginate_queryset(queries.list_items(self.find(session_id)), request, self)
+        return pages.get_paginated_response(ItemSerializer(page, many=True).data)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from zlib import crc32
 
@@ -14,9 +15,11 @@ from django_tenants.utils import get_public_schema_name, schema_context, schema_
 from prometheus_client import Counter, Gauge, Histogram
 from psycopg.errors import QueryCanceled
 
-from realtime.archive.events import TENANTS_KEY, AnyArchiveEvent, decode_event, stream_key
+from realtime.archive.events import TENANTS_KEY, AnyArchiveEvent, UsageMetered, decode_event, stream_key
 from realtime.archive.operations import apply_events
 from realtime.archive.sink import FIELD
+from realtime.privacy.forgetting import drop_erased
+from tenants.usage.operations import Use, store_uses
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,9 @@ FORGET_IF_EMPTY = """
 if redis.call('XLEN', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], ARGV[1]) return 1 end
 return 0
 """
+
+USAGE_TENANTS_KEY = "avb:usage:tenants"
+"""Set: the tenants whose ledger has grown since their budgets were last looked at."""
 
 PAGE_EVENTS = 16
 BATCH_BYTES = 8 * 1024 * 1024
@@ -82,6 +88,9 @@ def _store_batch(client: "redis.Redis[bytes]", tenant: str) -> int | None:
         entries = _read_batch(client, tenant)
         with schema_context(tenant):
             events, refused = _apply(entries)
+    if any(isinstance(event, UsageMetered) for event in events):
+        # Before the events go: whoever stores them again after a fault says it again.
+        client.sadd(USAGE_TENANTS_KEY, tenant)
     if entries:
         _take_off(client, tenant, entries, refused)
     STORED.inc(len(events))
@@ -115,16 +124,38 @@ def _apply(entries: list[Entry]) -> tuple[list[AnyArchiveEvent], list[Refused]]:
             decoded.append((entry, decode_event(entry[1][FIELD])))
         except (KeyError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             refused.append((*entry, _reason(error)))
-    if _try(lambda: apply_events([event for _, event in decoded])) is None:
+    if _try(lambda: _store([event for _, event in decoded])) is None:
         return [event for _, event in decoded], refused
     events: list[AnyArchiveEvent] = []
     for entry, event in decoded:
-        error = _try(lambda event=event: apply_events([event]))
+        error = _try(lambda event=event: _store([event]))
         if error is None:
             events.append(event)
         else:
             refused.append((*entry, _reason(error)))
     return events, refused
+
+
+@transaction.atomic
+def _store(events: list[AnyArchiveEvent]) -> None:
+    """Usage to the ledger, everything else to the archive, nothing of who was erased; all or nothing."""
+    events = drop_erased(events)
+    apply_events([event for event in events if not isinstance(event, UsageMetered)])
+    store_uses(_use(event) for event in events if isinstance(event, UsageMetered))
+
+
+def _use(event: UsageMetered) -> Use:
+    return Use(
+        at=datetime.fromtimestamp(event.at, UTC),
+        session_id=event.session_id,
+        source=event.source,
+        quantities=event.quantities,
+        provider=event.provider,
+        model=event.model,
+        agent=event.agent,
+        key_id=event.key_id,
+        end_user=event.end_user,
+    )
 
 
 def _try(write: Callable[[], Any]) -> Exception | None:

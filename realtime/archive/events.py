@@ -3,6 +3,7 @@
 Applying events is idempotent: ``seq`` grows by one per call; an event at or below what a row has seen changes nothing.
 """
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -58,7 +59,20 @@ class CallEnded(ArchiveEvent, frozen=True, kw_only=True, tag="call.ended"):
     duration_s: float
 
 
-AnyArchiveEvent = CallStarted | ItemStored | ItemDeleted | CallEnded
+class UsageMetered(ArchiveEvent, frozen=True, kw_only=True, tag="usage.metered"):
+    """For the ledger (``tenants.usage``), where each meter of a ``source`` (a response, an item, a request) counts once
+    however often the event comes. ``session_id`` may be that of a REST request."""
+
+    source: str
+    quantities: dict[str, Decimal]
+    provider: str = ""
+    model: str = ""
+    agent: str = ""
+    key_id: str = ""
+    end_user: str = ""
+
+
+AnyArchiveEvent = CallStarted | ItemStored | ItemDeleted | CallEnded | UsageMetered
 
 encode_event = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(AnyArchiveEvent).decode

@@ -20,20 +20,32 @@ def list_conversations(
     *,
     agent: str | None = None,
     channel: str | None = None,
+    end_user: str | None = None,
+    key_id: str | None = None,
+    end_reason: str | None = None,
     started_after: datetime | None = None,
     started_before: datetime | None = None,
+    min_duration_s: float | None = None,
+    max_duration_s: float | None = None,
 ) -> QuerySet[Conversation]:
-    """Newest first."""
-    found = Conversation.objects.all()
-    if agent is not None:
-        found = found.filter(agent=agent)
-    if channel is not None:
-        found = found.filter(channel=channel)
-    if started_after is not None:
-        found = found.filter(started_at__gte=started_after)
-    if started_before is not None:
-        found = found.filter(started_at__lt=started_before)
-    return found
+    """Newest first. A call that goes on has no duration, so a bound on it leaves that call out."""
+    wanted = {
+        "agent": agent,
+        "channel": channel,
+        "end_user": end_user,
+        "key_id": key_id,
+        "end_reason": end_reason,
+        "started_at__gte": started_after,
+        "started_at__lt": started_before,
+        "duration_s__gte": min_duration_s,
+        "duration_s__lte": max_duration_s,
+    }
+    return Conversation.objects.filter(**{field: value for field, value in wanted.items() if value is not None})
+
+
+def list_items(conversation: Conversation) -> QuerySet[Item]:
+    """What the conversation holds, by first appearance."""
+    return present(conversation.items.all())
 
 
 def find_conversation(session_id: str) -> Conversation:

@@ -1,10 +1,50 @@
 """The JSON shapes of the archive, and of the filters that a list takes."""
 
+import math
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from realtime.archive.models import Conversation, Item
+from tenants.api.shapes import PageQuery
+
+CONVERSATION = {
+    "id": "sess_4m1Qd7Zk",
+    "conversation_id": "conv_8sHq2LxT",
+    "agent": "front-desk",
+    "channel": "websocket",
+    "key_id": "key_5f0c9a1b2d3e4f5061728394",
+    "end_user": "customer-4711",
+    "model": "gpt-4o-mini",
+    "started_at": "2027-01-15T08:00:00Z",
+    "ended_at": "2027-01-15T08:01:00Z",
+    "end_reason": "client_closed",
+    "duration_s": 60.0,
+    "item_count": 1,
+}
+ITEM = {
+    "id": "item_2bX9",
+    "previous_item_id": None,
+    "type": "message",
+    "role": "user",
+    "status": "completed",
+    "text": "Do you have a room for tonight?",
+    "content": {
+        "id": "item_2bX9",
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_audio", "transcript": "Do you have a room for tonight?"}],
+    },
+    "response_id": "",
+    "audio_ms": 1800,
+    "timings_ms": {"stt": 80.5},
+    "created_at": "2027-01-15T08:00:02Z",
+    "updated_at": "2027-01-15T08:00:02Z",
+}
 
 
+@extend_schema_serializer(examples=[OpenApiExample("answered", CONVERSATION)])
 class ConversationSerializer(serializers.ModelSerializer):
     class Meta:
         model = Conversation
@@ -14,10 +54,12 @@ class ConversationSerializer(serializers.ModelSerializer):
         ]  # fmt: skip
 
 
+@extend_schema_serializer(examples=[OpenApiExample("answered", ITEM)])
 class ItemSerializer(serializers.ModelSerializer):
     """``content`` is the item as the Realtime API shows it; ``text`` is what was said or written."""
 
     id = serializers.CharField(source="item_id")
+    content = serializers.DictField()
     timings_ms = serializers.DictField(child=serializers.FloatField())
 
     class Meta:
@@ -28,6 +70,7 @@ class ItemSerializer(serializers.ModelSerializer):
         ]  # fmt: skip
 
 
+@extend_schema_serializer(examples=[OpenApiExample("answered", {**CONVERSATION, "items": [ITEM], "items_left_out": 0})])
 class TranscriptSerializer(ConversationSerializer):
     """A conversation with its items in the order of the conversation; the latest ones when there are very many."""
 
@@ -38,10 +81,18 @@ class TranscriptSerializer(ConversationSerializer):
         fields = [*ConversationSerializer.Meta.fields, "items", "items_left_out"]
 
 
-class FilterSerializer(serializers.Serializer):
+class ConversationQuery(PageQuery):
     agent = serializers.CharField(required=False, help_text="The agent's slug.")
-    channel = serializers.CharField(required=False)
+    channel = serializers.CharField(required=False, help_text="How the call came in, such as websocket.")
+    end_user = serializers.CharField(required=False, help_text="Whom the caller's key named as the end user.")
+    key_id = serializers.CharField(required=False, help_text="The API key of the call.")
+    end_reason = serializers.CharField(required=False, help_text="Why it ended, such as client_closed.")
     started_after = serializers.DateTimeField(required=False, help_text="At or after this time.")
     started_before = serializers.DateTimeField(required=False, help_text="Before this time.")
-    limit = serializers.IntegerField(required=False, min_value=1, help_text="Conversations per page.")
-    cursor = serializers.CharField(required=False, help_text="From `next` or `previous` of another page.")
+    min_duration_s = serializers.FloatField(required=False, min_value=0, help_text="At least so many seconds long.")
+    max_duration_s = serializers.FloatField(required=False, min_value=0, help_text="At most so many seconds long.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.get("min_duration_s", 0) > attrs.get("max_duration_s", math.inf):
+            raise serializers.ValidationError({"max_duration_s": "It is below 'min_duration_s'."}, "invalid")
+        return attrs

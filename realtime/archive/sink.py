@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -297,6 +298,6 @@ def _mend(value: object) -> object:
         return {str(_mend(name)): _mend(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_mend(entry) for entry in value]
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | int | float | Decimal):
         return value
     return repr(value)

@@ -17,10 +17,12 @@ LOST_SEQ = 0
 def sweep_sessions(client: "redis.Redis[bytes]") -> int:
     """End each call whose heartbeat has lapsed: tell its tenant's channel and its archive. Gives their number."""
     swept = 0
+    seconds, micros = client.time()
+    now = seconds + micros / 1_000_000
     for tenant in client.smembers(register.TENANTS_KEY):
         name = tenant.decode()
         key = register.heartbeats_key(name)
-        for session_id in client.zrangebyscore(key, "-inf", time.time()):
+        for session_id in client.zrangebyscore(key, "-inf", now):
             # Whoever takes it off the set has it: two sweepers end no call twice.
             if client.zrem(key, session_id):
                 _end(client, name, session_id.decode())

@@ -11,9 +11,9 @@ from tenants.models import ApiKey
 from tenants.permissions import Scope
 from tests.isolation.test_routes import OPENAI
 from tests.record.world import World
-from tests.rest.conftest import Connect, capacity, connect, secrets, speech
+from tests.rest.conftest import Connect, archive, budgets, capacity, connect, keys, limiter, passes, secrets, speech
 
-__all__ = ["capacity", "connect", "secrets", "speech"]
+__all__ = ["archive", "budgets", "capacity", "connect", "keys", "limiter", "passes", "secrets", "speech"]
 
 # An address to the address of something that the other tenant owns.
 OTHERS = {"v1/models/<str:model>": "v1/models/agent:beta-desk", "v1/(?P<address>.*)": "v1/agents/beta-desk"}

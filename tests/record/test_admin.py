@@ -3,19 +3,25 @@
 import re
 
 import pytest
+import redis
 from django.test import Client
+from django.utils import timezone
 from django_tenants.utils import tenant_context
 
 from agents.models import Agent
+from realtime.archive.events import ItemStored, encode_event
 from realtime.archive.operations import apply_events
+from tenants.audit.models import Entry
+from tenants.audit.operations import record
 from tenants.keys.queries import KeyRevoked, find_key
-from tenants.models import ApiKey
+from tenants.models import ApiKey, Invitation, Membership, Plan, Tenant, User
+from tenants.prices.models import Price
 from tests.record.world import BEGUN, PASSWORD, World, call
 
 
 def sign_in(host: str, email: str) -> Client:
     client = Client(headers={"Host": host})
-    client.post("/admin/login/?next=/admin/", {"username": email, "password": PASSWORD})
+    client.post("/accounts/login/?next=/admin/", {"login": email, "password": PASSWORD})
     return client
 
 
@@ -128,12 +134,137 @@ def test_the_operator_sees_the_platform_and_no_tenants_rows(world: World, operat
     assert "beta.localhost" in operator.get(f"/admin/tenants/tenant/{world.beta.tenant.pk}/change/").content.decode()
 
 
-def test_the_operator_revokes_a_key_and_never_sees_its_hash(world: World, operator: Client) -> None:
+def test_the_operator_revokes_a_key_after_being_asked_and_never_sees_its_hash(world: World, operator: Client) -> None:
     key = ApiKey.objects.get(tenant=world.beta.tenant)
     assert key.secret_hash not in operator.get(f"/admin/tenants/apikey/{key.pk}/change/").content.decode()
-    operator.post("/admin/tenants/apikey/", {"action": "revoke", "_selected_action": [key.pk]})
+    chosen = {"action": "revoke", "_selected_action": [key.pk]}
+    question = operator.post("/admin/tenants/apikey/", chosen)
+    assert "Revoke these keys?" in question.content.decode()
+    assert find_key(world.beta.key)
+    operator.post("/admin/tenants/apikey/", chosen | {"apply": "1"})
     with pytest.raises(KeyRevoked):
         find_key(world.beta.key)
+    with tenant_context(world.beta.tenant):
+        entry = Entry.objects.filter(action="api_key.revoked").latest("seq")
+    assert (entry.actor_kind, entry.target) == ("operator", key.public_id)
+
+
+def test_the_operator_sees_health_and_what_waits(world: World, operator: Client, valkey_url: str) -> None:
+    with redis.Redis.from_url(valkey_url) as client:
+        client.rpush("stt", "job")
+        client.zadd("avb:beta:sessions", {"sess_1": 4_000_000_000})
+    page = operator.get("/admin/health/").content.decode()
+    for shown in ("postgres", "worker_stt", "Jobs that wait", "Beta"):
+        assert shown in page
+    overview = operator.get("/admin/").content.decode()
+    assert "1 jobs wait" in overview
+    assert "/admin/dead-letters/" in overview
+
+
+def test_the_operator_sends_dead_letters_again_and_throws_them_away(
+    world: World, operator: Client, valkey_url: str
+) -> None:
+    words = "what a caller said"
+    event = next(encode_event(event) for event in call("sess_dead", "desk", [words]) if isinstance(event, ItemStored))
+    with redis.Redis.from_url(valkey_url) as client:
+        first = client.xadd("avb:beta:archive:dead", {b"event": event, b"reason": b"DataError: x"}).decode()
+        second = client.xadd("avb:beta:archive:dead", {b"event": b"no event", b"reason": b"DecodeError"}).decode()
+        assert "Beta" in operator.get("/admin/dead-letters/").content.decode()
+        page = operator.get("/admin/dead-letters/beta/").content.decode()
+        for shown in ("item.stored", "sess_dead", "DataError: x", "unreadable"):
+            assert shown in page
+        assert words not in page
+        operator.post("/admin/dead-letters/beta/", {"action": "replay", "letter": [first]})
+        assert [fields for _, fields in client.xrange("avb:beta:archive")] == [{b"event": event}]
+        assert client.sismember("avb:archive:tenants", "beta")
+        question = operator.post("/admin/dead-letters/beta/", {"action": "purge", "letter": [second]})
+        assert "What they hold is lost" in question.content.decode()
+        assert client.xlen("avb:beta:archive:dead") == 1
+        operator.post("/admin/dead-letters/beta/", {"action": "purge", "letter": [second], "apply": "1"})
+        assert client.xlen("avb:beta:archive:dead") == 0
+    assert operator.post("/admin/dead-letters/beta/", {"action": "burn", "letter": ["1-1"]}).status_code == 404
+    assert operator.get("/admin/dead-letters/nosuch/").status_code == 404
+    acts = list(Entry.objects.order_by("-seq").values_list("action", flat=True)[:2])
+    assert acts == ["archive_dead_letters.purged", "archive_dead_letters.replayed"]
+
+
+@pytest.mark.parametrize("page", ["health/", "dead-letters/", "dead-letters/alpha/", "search/"])
+def test_a_tenants_owner_sees_nothing_of_the_platform(owner: Client, page: str) -> None:
+    assert owner.get(f"/admin/{page}").status_code in (403, 404)
+
+
+def test_the_admins_scripts_are_ours_and_only_there_may_words_become_functions(owner: Client) -> None:
+    policy = owner.get("/admin/")["Content-Security-Policy"]
+    assert "script-src 'self' 'unsafe-eval';" in policy
+    assert "unsafe-eval" not in owner.get("/")["Content-Security-Policy"]
+    assert "unsafe-eval" not in owner.get("/accounts/login/")["Content-Security-Policy"]
+
+
+def fifty_rows(world: World) -> None:
+    """Fifty more of everything that the platform's lists show."""
+    tenants = [Tenant(slug=f"many-{n}", name=f"Many {n}", schema_name=f"many_{n}") for n in range(50)]
+    Tenant.objects.bulk_create(tenants)
+    users = User.objects.bulk_create([User(email=f"person{n}@many.localhost") for n in range(50)])
+    Membership.objects.bulk_create(
+        [Membership(user=user, tenant=tenant, role="viewer") for user, tenant in zip(users, tenants, strict=True)]
+    )
+    Plan.objects.bulk_create([Plan(slug=f"plan-{n}", name=f"Plan {n}") for n in range(50)])
+    Invitation.objects.bulk_create(
+        [
+            Invitation(tenant=tenant, email="x@y.z", role="viewer", token_hash=tenant.slug, expires_at=timezone.now())
+            for tenant in tenants
+        ]
+    )
+    ApiKey.objects.bulk_create(
+        [
+            ApiKey(tenant=tenant, public_id=f"key_{tenant.slug}", name="k", prefix="p", secret_hash=tenant.slug)
+            for tenant in tenants
+        ]
+    )
+    Price.objects.bulk_create(
+        [
+            Price(tenant=tenant, meter="audio_seconds_in", currency="EUR", amount=1, effective_from="2027-01-01")
+            for tenant in tenants
+        ]
+    )
+    for number in range(50):
+        record(action="test.made", target=str(number))
+
+
+LISTS = [
+    "tenants/tenant", "tenants/user", "tenants/membership", "tenants/plan", "tenants/invitation", "tenants/apikey",
+    "tenants/platformkey", "prices/price", "prices/stripecustomer", "audit/entry", "encryption/datakey",
+]  # fmt: skip
+
+
+def test_a_list_of_fifty_costs_as_many_queries_as_a_list_of_a_few(
+    world: World, operator: Client, django_assert_max_num_queries
+) -> None:
+    few = {}
+    for page in LISTS:
+        operator.get(f"/admin/{page}/")
+        with django_assert_max_num_queries(40) as asked:
+            assert operator.get(f"/admin/{page}/").status_code == 200
+        few[page] = len(asked)
+    fifty_rows(world)
+    for page in LISTS:
+        # A date hierarchy asks once more when there is more than one day.
+        with django_assert_max_num_queries(few[page] + 1):
+            assert operator.get(f"/admin/{page}/").status_code == 200
+
+
+def test_a_price_is_set_by_the_operation_and_never_changed(world: World, operator: Client) -> None:
+    form = {"meter": "audio_seconds_in", "currency": "EUR", "amount": "0.01", "per": "60"}
+    form["effective_from"] = "2099-01-01"
+    response = operator.post("/admin/prices/price/add/", form)
+    assert response.status_code == 302, response.context["errors"]
+    price = Price.objects.get(effective_from="2099-01-01")
+    assert Entry.objects.filter(action="price.set").exists()
+    wrong = operator.post("/admin/prices/price/add/", form | {"currency": "euro"})
+    assert (wrong.status_code, Price.objects.count()) == (200, 1)
+    assert operator.post(f"/admin/prices/price/{price.pk}/change/", form | {"amount": "9"}).status_code == 403
+    operator.post("/admin/prices/price/", {"action": "withdraw", "_selected_action": [price.pk], "apply": "1"})
+    assert not Price.objects.exists()
 
 
 def test_an_unknown_host_is_the_platforms_and_opens_to_no_owner(world: World) -> None:

@@ -25,7 +25,12 @@ def test_an_agent_is_created_read_changed_and_deleted(alpha_api: Api) -> None:
     assert status == 404
     assert answer == {
         "status": "error",
-        "error": {"code": "not_found", "message": "There is no agent 'desk'.", "param": None},
+        "error": {
+            "code": "not_found",
+            "message": "There is no agent 'desk'.",
+            "param": None,
+            "documentation": "/api/v1/docs/errors/#404",
+        },
     }
 
 
@@ -50,6 +55,36 @@ def test_a_new_default_takes_the_place_of_the_old_one(world: World, alpha_api: A
         assert list(Agent.objects.filter(is_default=True).values_list("slug", flat=True)) == ["desk"]
     with tenant_context(world.beta.tenant):
         assert list(Agent.objects.filter(is_default=True).values_list("slug", flat=True)) == ["beta-desk"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("name=ALPHA", ["alpha-desk"]), ("name=nobody", []), ("voice=alloy", ["alpha-desk", "desk"]),
+        ("voice=marin", []), ("is_default=true", ["alpha-desk"]), ("is_default=false", ["desk"]), ("language=de", []),
+    ],
+)  # fmt: skip
+def test_agents_are_filtered(alpha_api: Api, query: str, expected: list[str]) -> None:
+    alpha_api("POST", "agents/", NEW)
+    assert [agent["slug"] for agent in alpha_api("GET", f"agents/?{query}")[1]["data"]["results"]] == expected
+
+
+@pytest.mark.parametrize("query", ["is_default=perhaps", "voice=", "voice=%00", "name=a&name=b"])
+def test_a_wrong_filter_is_refused_by_name(alpha_api: Api, query: str) -> None:
+    status, answer = alpha_api("GET", f"agents/?{query}")
+    assert (status, answer["error"]["param"]) == (400, query.partition("=")[0])
+
+
+def test_voices_are_listed_and_described(alpha_api: Api) -> None:
+    everyone = alpha_api("GET", "voices/")[1]["data"]["results"]
+    assert everyone[0] == {"id": "alloy", "language": "en-us", "gender": "female", "engine_voice": "af_alloy"}
+    assert len({voice["id"] for voice in everyone}) == len(everyone) > 60
+    men = alpha_api("GET", "voices/?language=en&gender=male")[1]["data"]["results"]
+    assert {voice["language"] for voice in men} == {"en-us", "en-gb"}
+    assert {voice["gender"] for voice in men} == {"male"}
+    assert alpha_api("GET", "voices/marin/")[1]["data"]["engine_voice"] == "af_heart"
+    assert alpha_api("GET", "voices/nobody/")[0] == 404
+    assert alpha_api("GET", "voices/?gender=x")[1]["error"]["param"] == "gender"
 
 
 BAD = [
@@ -91,6 +126,7 @@ BAD = [
     (NEW | {"turn_detection": {"type": "semantic_vad", "eagerness": "very"}}, "turn_detection", "invalid"),
     (NEW | {"tenant": "beta"}, "tenant", "unknown_parameter"),
     (NEW | {"id": "x"}, "id", "unknown_parameter"),
+    (NEW | {"created_at": "2027-01-01T00:00:00Z"}, "created_at", "unknown_parameter"),
 ]
 
 
@@ -106,7 +142,7 @@ def test_bad_input_is_refused_by_name(world: World, alpha_api: Api, body: dict, 
         assert Agent.objects.count() == 1
 
 
-@pytest.mark.parametrize(("body", "param", "code"), [case for case in BAD[2:] if case[0].keys() - NEW.keys()][:-2])
+@pytest.mark.parametrize(("body", "param", "code"), [case for case in BAD[2:] if case[0].keys() - NEW.keys()][:-3])
 def test_a_change_obeys_the_same_rules(alpha_api: Api, body: dict, param: str, code: str | None) -> None:
     status, answer = alpha_api("PATCH", "agents/alpha-desk/", {param: body[param]})
     assert status == 400, answer

@@ -20,12 +20,13 @@ def line(message: str, *args: object, **extra: object) -> dict:
 
 
 def test_a_line_holds_the_agreed_fields() -> None:
-    with log_context(trace_id="t", session_id="sess_1", tenant_id="alpha", correlation_id="c"):
+    with log_context(trace_id="t", session_id="sess_1", tenant_id="alpha", correlation_id="c", request_id="r"):
         found = line("it went %s", "well", stage="stt")
     assert found.pop("timestamp").endswith("+00:00")
     assert found == {
         "level": "WARNING", "service": "gateway", "logger": "room", "message": "it went well", "stage": "stt",
         "trace_id": "t", "session_id": "sess_1", "tenant_id": "alpha", "correlation_id": "c",
+        "request_id": "r",
     }  # fmt: skip
 
 

@@ -3,15 +3,13 @@
 import pytest
 from django.test import Client
 
-from tests.record.world import World
-
 
 def test_the_front_page_says_what_runs_here_and_asks_no_database() -> None:
     response = Client(headers={"Host": "127.0.0.1:8000"}).get("/")
     page = response.content.decode()
     assert response.status_code == 200
     assert "ws://127.0.0.1:8000/v1/realtime" in page
-    for address in ("/admin/", "/api/v1/docs/", "/ready", "/metrics", "/static/site.css"):
+    for address in ("/admin/", "/api/v1/docs/", "/api/v1/docs/reference/", "/ready", "/metrics", "/static/site.css"):
         assert f'"{address}"' in page
 
 
@@ -28,10 +26,21 @@ def test_static_files_need_no_collecting(path: str) -> None:
     assert b"".join(response.streaming_content)
 
 
-def test_the_api_can_be_read_and_tried_from_local_files_only(world: World) -> None:
-    page = Client().get("/api/v1/docs/").content.decode()
-    assert "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+@pytest.mark.parametrize(
+    ("address", "script"),
+    [("docs/", "swagger-ui-dist/swagger-ui-bundle.js"), ("docs/reference/", "redoc/bundles/redoc.standalone.js")],
+)
+def test_the_api_can_be_read_and_tried_from_local_files_only(address: str, script: str) -> None:
+    response = Client().get(f"/api/v1/{address}")
+    page = response.content.decode()
+    assert f"/static/drf_spectacular_sidecar/{script}" in page
+    assert "http" not in page
+    assert "unsafe-eval" not in response["Content-Security-Policy"]
+    assert "<script>" not in page
+    assert Client().get(f"/static/drf_spectacular_sidecar/{script}").status_code == 200
+
+
+def test_the_document_is_public() -> None:
     assert b"/api/v1/conversations/" in Client().get("/api/v1/schema/").content
 
 
@@ -41,6 +50,7 @@ def test_nothing_is_shown_in_the_language_of_the_asker() -> None:
     assert answer.status_code == 404
     assert answer.json()["error"] == {
         "code": "not_found", "message": "There is nothing at /api/v1/nowhere/.", "param": None,
+        "documentation": "/api/v1/docs/errors/#404",
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 ROOMS = ("agents", "agentvoicebox", "celery_workers", "realtime", "speech", "tenants")
 READ = re.compile(
-    r"""["'](AVB_[A-Z0-9_]+|OPENAI_[A-Z_]+|OLLAMA_[A-Z_]+|SENTRY_[A-Z_]+|[A-Z]+_MULTIPROC_DIR|(?:DATABASE|REDIS)_URL)["']"""
+    r"""["'](AVB_[A-Z0-9_]+|OPENAI_[A-Z_]+|OLLAMA_[A-Z_]+|SENTRY_[A-Z_]+|STRIPE_[A-Z_]+|[A-Z]+_MULTIPROC_DIR|(?:DATABASE|REDIS)_URL)["']"""
 )
 
 
@@ -34,6 +34,7 @@ def start(**environment: str) -> subprocess.CompletedProcess[str]:
 PRODUCTION = {
     "AVB_ENVIRONMENT": "production", "AVB_SECRET_KEY": "x" * 50, "AVB_ALLOWED_HOSTS": "voice.example",
     "DATABASE_URL": "postgresql://avb@db/avb", "REDIS_URL": "redis://cache/0",
+    "AVB_MASTER_KEY": "file:/run/secrets/master_key",
 }  # fmt: skip
 
 
@@ -48,6 +49,10 @@ PRODUCTION = {
         ("AVB_LOG_LEVEL", "LOUD"),
         ("AVB_LOG_FORMAT", "xml"),
         ("AVB_SSL_REDIRECT", "perhaps"),
+        ("AVB_MASTER_KEY", "c2hvcnQ="),
+        ("AVB_MASTER_KEY", "safe:/under/the/bed"),
+        ("AVB_MASTER_KEY_PREVIOUS", "file:/one,two"),
+        ("AVB_RETENTION_DAYS", "0"),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_its_name(name: str, value: str) -> None:
@@ -56,7 +61,7 @@ def test_a_wrong_value_stops_the_start_with_its_name(name: str, value: str) -> N
     assert name in result.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["AVB_SECRET_KEY", "AVB_ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"])
+@pytest.mark.parametrize("name", ["AVB_SECRET_KEY", "AVB_ALLOWED_HOSTS", "AVB_MASTER_KEY", "DATABASE_URL", "REDIS_URL"])
 def test_production_has_no_default_for_what_matters(name: str) -> None:
     result = start(**{key: value for key, value in PRODUCTION.items() if key != name})
     assert result.returncode != 0

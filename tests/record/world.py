@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 from django.contrib.auth.hashers import make_password
 from django.db import connection, transaction
@@ -18,6 +19,11 @@ from agents.operations import create_agent
 from realtime.archive.events import CallEnded, CallStarted, ItemStored
 from realtime.archive.models import Conversation
 from realtime.archive.operations import apply_events
+from realtime.privacy.models import ErasedCall, Erasure, Export, LegalHold, SubjectKey
+from realtime.recordings.models import Policy, Recording, RecordingState
+from realtime.recordings.operations import end_recording, store_part
+from realtime.runtime.recorder import CallSheet
+from tenants.encryption import data_keys
 from tenants.keys.operations import issue_key
 from tenants.lifecycle.operations import create_tenant
 from tenants.models import Tenant, User
@@ -26,6 +32,7 @@ from tenants.permissions import Role
 
 PASSWORD = "a-long-enough-password"
 BEGUN = 1_800_000_000.0
+BEEP = np.tile(np.array([[300, -300]], np.int16), (24_000, 1))
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,12 @@ class World:
     outsider: User
 
 
-def call(session_id: str, agent: str, words: list[str], *, begun: float = BEGUN) -> list[Any]:
+def call(session_id: str, agent: str, words: list[str], *, begun: float = BEGUN, end_user: str = "") -> list[Any]:
     """The events of a short finished call."""
     events: list[Any] = [
         CallStarted(
             session_id=session_id, seq=1, at=begun, conversation_id=f"conv_{session_id}", agent=agent,
-            channel="websocket", key_id="key_1", end_user="", model="m",
+            channel="websocket", key_id="key_1", end_user=end_user, model="m",
         )
     ]  # fmt: skip
     previous = None
@@ -77,18 +84,27 @@ def call(session_id: str, agent: str, words: list[str], *, begun: float = BEGUN)
 
 def build_house(name: str) -> House:
     host = f"{name}.localhost"
-    tenant = create_tenant(slug=name, name=name.title(), domains=[host])
+    tenant = create_tenant(slug=name, name=name.title(), domains=[host], adopt_schema=True)
     owner = add_member(tenant=tenant, email=f"owner@{name}.localhost", role=Role.OWNER).user
     member = add_member(tenant=tenant, email=f"viewer@{name}.localhost", role=Role.VIEWER).user
     session_id = f"sess_{name}"
     with tenant_context(tenant), transaction.atomic():
         # The schema outlives the flush that ends a test with committed rows.
         Agent.objects.all().delete()
+        Recording.objects.all().delete()
+        # Its sealed column and the keys in memory belong to what the flush took.
+        Policy.objects.all().delete()
+        for model in (SubjectKey, Erasure, Export, ErasedCall, LegalHold):
+            model.objects.all().delete()
+        data_keys.cache.forget(tenant.schema_name)
         Conversation.objects.all().delete()
         create_agent(
             slug=f"{name}-desk", name=f"{name.title()} desk", instructions=f"Secret of {name}", is_default=True
         )
         apply_events(call(session_id, f"{name}-desk", [f"hello from {name}", f"welcome to {name}"]))
+        sheet = CallSheet(tenant=tenant.schema_name, session_id=session_id, started_at=BEGUN)
+        store_part(sheet=sheet, index=0, pcm=BEEP, part_samples=len(BEEP))
+        end_recording(session_id=session_id, state=RecordingState.COMPLETE)
     _, secret = issue_key(tenant=tenant, name="tests")
     return House(tenant, host, secret, owner, member, session_id, f"{name}-desk")
 
@@ -124,14 +140,14 @@ def _committed_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) 
 
 
 @pytest.fixture
-def world(_committed_world: None, db: None) -> Iterator[World]:
-    """Whatever the test changes is rolled back."""
+def world(_committed_world: None, db: None, valkey_url: str) -> Iterator[World]:
+    """Whatever the test changes is rolled back; Valkey, which counts requests, begins empty."""
     yield build_world()
     assert connection.schema_name == "public", "a test, or what it called, left the connection in a tenant's schema"
 
 
 @pytest.fixture
-def committed(transactional_db: None) -> World:
+def committed(transactional_db: None, valkey_url: str) -> World:
     """No transaction around the test: other processes see what it writes."""
     return build_world()
 

@@ -14,7 +14,10 @@ from agentvoicebox.stack.product import WORKERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = Path(sys.executable).parent
-SECRETS = {"POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r", "AVB_SECRET_KEY": "s", "AVB_ALLOWED_HOSTS": "voice.example"}
+SECRETS = {
+    "POSTGRES_PASSWORD": "p", "REDIS_PASSWORD": "r", "AVB_SECRET_KEY": "s", "AVB_MASTER_KEY": "m",
+    "AVB_ALLOWED_HOSTS": "voice.example",
+}  # fmt: skip
 DOCKERFILES = ("Dockerfile.gateway", "Dockerfile.worker")
 OURS = {"gateway", "stt", "tts", "default", "migrate", "models", "stt-gpu", "tts-gpu"}
 

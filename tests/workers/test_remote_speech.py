@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from speech import jobs
-from speech.engines import STT_HZ, TTS_HZ, Pcm, SpeechFailed, SpokenChunk, Transcript
+from speech.engines import STT_HZ, TTS_HZ, Pcm, Segment, SpeechFailed, SpokenChunk, Transcript
 from speech.remote import Patience, RemoteSpeech
 from speech.scripted import MS_PER_CHARACTER, spoken_as, tone
 from speech.tts.voices import UnknownVoice
@@ -42,6 +42,58 @@ async def test_an_utterance_comes_back_as_its_words(speech: RemoteSpeech, start_
     assert transcript.text == "go forward ten meters"
     assert [word.text for word in transcript.words] == ["go", "forward", "ten", "meters"]
     assert transcript.audio_s == 2.0
+
+
+async def test_segments_come_as_they_are_understood_and_the_last_with_the_transcript(
+    speech: RemoteSpeech, submissions: Submissions, start_worker: StartWorker
+) -> None:
+    await start_worker("stt")
+    segments: list[Segment] = []
+    transcript = await speech.transcribe(
+        spoken_as("One two. Three four. Five.", 2000),
+        **CALL,
+        sample_rate_hz=STT_HZ,
+        language="en",
+        prompt=None,
+        heard=segments.append,
+    )
+    assert [segment.text for segment in segments] == ["One two.", " Three four."]
+    assert [word.text for word in segments[1].words] == ["Three", "four."]
+    assert transcript.text == "One two. Three four. Five."
+    assert (await hear(speech, spoken_as("One. Two.", 500))).text == "One. Two."
+    assert [job["segments"] for _, _, arguments in submissions for job in arguments.values()] == [True, False]
+
+
+async def test_segments_of_a_second_attempt_are_not_said_again(
+    valkey: Valkey, speech: RemoteSpeech, submissions: Submissions
+) -> None:
+    """The first worker dies behind its first segment; another begins anew."""
+    segments: list[Segment] = []
+    hearing = asyncio.create_task(
+        speech.transcribe(
+            spoken_as("x", 500), **CALL, sample_rate_hz=STT_HZ, language=None, prompt=None, heard=segments.append
+        )
+    )
+    async with asyncio.timeout(5):
+        while not submissions:  # noqa: ASYNC110 - a test polls
+            await asyncio.sleep(0.01)
+    [(_, _, arguments)] = submissions
+    job = arguments["job"]
+    assert isinstance(job, dict)
+    client = redis.Redis.from_url(valkey.url)
+    place = {"tenant": job["tenant"], "job_id": job["job_id"]}
+
+    def publish(kind: type, **fields: object) -> None:
+        client.publish(jobs.replies_channel(speech.gateway_id), jobs.encode_frame(kind(**place, **fields)))
+
+    publish(jobs.Understood, attempt=1, seq=0, index=0, text="One.")
+    for index, text in enumerate(("One.", " Two.")):
+        publish(jobs.Understood, attempt=2, seq=index, index=index, text=text)
+    publish(
+        jobs.Transcribed, attempt=2, seq=2, text="One. Two. Three.", language="en", audio_s=0.5, compute_s=0.1, words=[]
+    )
+    assert (await hearing).text == "One. Two. Three."
+    assert [segment.text for segment in segments] == ["One.", " Two."]
 
 
 async def test_a_phrase_comes_back_whole_and_in_order(speech: RemoteSpeech, start_worker: StartWorker) -> None:

@@ -14,8 +14,10 @@ from agents.models import Agent
 from agents.operations import create_agent
 from tenants.keys.operations import issue_key
 from tenants.keys.queries import KeyRefused, find_key
+from tenants.lifecycle.building import build_tenant
 from tenants.lifecycle.operations import create_tenant
-from tenants.models import Tenant, User
+from tenants.lifecycle.queries import find_certificate
+from tenants.models import Tenant, TenantStatus, User
 from tenants.people.operations import add_member
 from tenants.permissions import TENANT_SCOPES, Role
 
@@ -39,20 +41,30 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         state = read_state(options["state"])
-        tenant = Tenant.objects.filter(slug=SLUG).first() or create_tenant(slug=SLUG, name="Demo", domains=HOSTS)
-        ensure_agent(tenant)
-        demo = {
-            "tenant": tenant.slug,
-            "agent": SLUG,
-            "api_key": ensure_key(tenant, state.get("api_key", "")),
-            "email": EMAIL,
-            "password": ensure_owner(tenant, state.get("password", "")),
-        }
+        tenant = ensure_tenant()
+        demo = {"tenant": SLUG, "agent": SLUG, "api_key": state.get("api_key", ""), "email": EMAIL}
+        demo["password"] = state.get("password", "")
+        if tenant is None:
+            self.stderr.write("The demo tenant is suspended, deleted or erased, and stays so.")
+        else:
+            ensure_agent(tenant)
+            demo["api_key"] = ensure_key(tenant, demo["api_key"])
+            demo["password"] = ensure_owner(tenant, demo["password"])
         write_state(options["state"], state | demo)
         if options["json"]:
             self.stdout.write(json.dumps(demo))
         else:
             self.stdout.write("\n".join(f"{name:<10}{value}" for name, value in demo.items()))
+
+
+def ensure_tenant() -> Tenant | None:
+    """The demo tenant, open; one whose making was cut short is finished. None where an operator closed it."""
+    tenant = Tenant.objects.filter(slug=SLUG).first()
+    if tenant is None:
+        return None if find_certificate(SLUG) else create_tenant(slug=SLUG, name="Demo", domains=HOSTS)
+    if tenant.status == TenantStatus.CREATING:
+        tenant = build_tenant(tenant)
+    return tenant if tenant.status == TenantStatus.ACTIVE else None
 
 
 def ensure_agent(tenant: Tenant) -> None:
