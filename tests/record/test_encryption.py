@@ -237,7 +237,7 @@ class Diary(models.Model):
 
 
 class Login(models.Model):
-    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="+")
+    tenant = models.ForeignKey(Tenant, models.DO_NOTHING, related_name="+")
     secret = EncryptedTextField(tenant="tenant.schema_name")
 
     class Meta:

@@ -242,6 +242,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], object]]:
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers what it has read
     yield boto3.client("secretsmanager")
     server.stop()
 

@@ -31,8 +31,9 @@ START_S = 60.0
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[None]:
-    """boto3 reads AWS's own variables."""
+    """boto3 reads AWS's own variables, and remembers what it has read."""
     patch = pytest.MonkeyPatch()
+    patch.setattr(boto3, "DEFAULT_SESSION", None)
     patch.setenv("AWS_ACCESS_KEY_ID", KEY)
     patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
