@@ -23,6 +23,7 @@ class Entry(models.Model):
 
     class Meta:
         ordering = ["-seq"]
+        verbose_name_plural = "entries"
         indexes = [
             models.Index(fields=["action", "-seq"], name="audit_by_action"),
             models.Index(fields=["actor_id", "-seq"], name="audit_by_actor"),
