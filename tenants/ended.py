@@ -7,12 +7,24 @@ import msgspec
 CHANNEL = "avb:access:ended"
 
 
+EndReason = Literal[
+    "api_key_revoked",
+    "api_key_expired",
+    "oauth_client_revoked",
+    "member_removed",
+    "role_changed",
+    "tenant_suspended",
+    "tenant_deleted",
+]
+
+
 class AccessEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """``key_id`` empty: the whole tenant. ``reason`` is told to callers as the close reason's code."""
+    """``key_id`` is the ``id`` of a ``tenants.keys.credential.Credential``; empty: the whole tenant. ``reason`` is told
+    to callers as the close reason's code."""
 
     tenant: str
     key_id: str = ""
-    reason: Literal["api_key_revoked", "api_key_expired", "oauth_client_revoked", "tenant_suspended", "tenant_deleted"]
+    reason: EndReason
 
 
 encode = msgspec.json.Encoder().encode

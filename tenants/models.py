@@ -84,7 +84,7 @@ class Users(BaseUserManager["User"]):
         user = self.model(email=email.lower(), **extra)
         user.set_password(password)
         user.save(using=self._db)
-        # Whoever makes a person in this way answers for the address; sign-ups take another way and are asked to prove it.
+        # Whoever makes a person in this way answers for the address; who signs up is asked to prove it.
         user.emailaddress_set.create(email=user.email, verified=True, primary=True)
         return user
 

@@ -166,6 +166,7 @@ def complete_document(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         name: header | {"in": "header", "required": False, "example": HEADER_EXAMPLES[name]}
         for name, header in HEADERS.items()
     }
+    components["responses"] = {f"Error{status}": _error(status) for status in ERROR_EXAMPLES}
     used = set()
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
@@ -214,8 +215,9 @@ def _complete(path: str, method: str, operation: dict[str, Any], *, readable: bo
     if method == "get":
         operation["responses"]["304"] = {"description": "Nothing changed since the ETag in If-None-Match."}
     for status in errors:
-        given = operation["responses"].get(str(status), {})
-        operation["responses"][str(status)] = _error(status, given.get("description"))
+        words = operation["responses"].get(str(status), {}).get("description")
+        shared = {"$ref": f"#/components/responses/Error{status}"}
+        operation["responses"][str(status)] = _error(status, words) if words else shared
     operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
@@ -249,7 +251,7 @@ def _exemplify(content: dict[str, Any], schemas: dict[str, Any], *, writing: boo
         content["examples"] = {"example": {"value": make_example(content["schema"], schemas, writing=writing)}}
 
 
-def _error(status: int, description: str | None) -> dict[str, Any]:
+def _error(status: int, description: str = "") -> dict[str, Any]:
     code, message, param = ERROR_EXAMPLES.get(status, ("error", MEANINGS[status], None))
     body = problem_body(status, code, message, param)
     headers = ["X-Request-Id", *(["Retry-After"] if status in (409, 429, 503) else [])]

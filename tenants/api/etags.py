@@ -5,6 +5,7 @@ while it holds the lock of its address, so of two changes decided on the same st
 """
 
 import hashlib
+from urllib.parse import quote
 
 from django.conf import settings
 from django.db import connection
@@ -72,5 +73,5 @@ def require_if_match(request: Request) -> None:
 def hold_address(path: str) -> None:
     """Until the transaction ends, other changes at this address of the tenant wait."""
     with connection.cursor() as cursor:
-        name = f"rest:{connection.schema_name}:{path}"
+        name = f"rest:{connection.schema_name}:{quote(path)}"  # PostgreSQL takes no NUL
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])

@@ -65,6 +65,8 @@ def test_an_operation_names_its_errors_headers_and_reasons(path: str, method: st
 def bodies(operation: dict) -> list[tuple[str, dict[str, Any]]]:
     found = [("request", body) for body in operation.get("requestBody", {}).get("content", {}).values()]
     for status, answer in operation["responses"].items():
+        if "$ref" in answer:
+            answer = DOCUMENT["components"]["responses"][answer["$ref"].rpartition("/")[2]]
         found += [(status, body) for body in answer.get("content", {}).values()]
     return found
 

@@ -71,7 +71,8 @@ def seaweed_url(aws: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         [
             Path(sys.executable).with_name("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={port['master']}", f"-volume.port={port['volume']}", f"-filer.port={port['filer']}",
-            "-filer", "-s3", f"-s3.port={port['s3']}", f"-s3.config={folder / 's3.json'}", "-volume.max=500",
+            "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+            f"-s3.port={port['s3']}", f"-s3.config={folder / 's3.json'}", "-volume.max=500",
             "-master.volumeSizeLimitMB=64",
         ],
         stdout=subprocess.DEVNULL, stderr=(folder / "log").open("wb"), start_new_session=True,

@@ -20,8 +20,9 @@ from realtime.archive.events import CallEnded, CallStarted, ItemStored
 from realtime.archive.models import Conversation
 from realtime.archive.operations import apply_events
 from realtime.privacy.models import ErasedCall, Erasure, Export, LegalHold, SubjectKey
-from realtime.recordings.models import Policy, Recording, RecordingState
+from realtime.recordings.models import Part, Policy, Recording, RecordingState
 from realtime.recordings.operations import end_recording, store_part
+from realtime.recordings.storage import storage
 from realtime.runtime.recorder import CallSheet
 from tenants.encryption import data_keys
 from tenants.keys.operations import issue_key
@@ -115,6 +116,8 @@ def password_hash() -> str:
 
 
 BUILT: list[World] = []
+SOUNDS: dict[str, bytes] = {}
+"""The sealed recordings of the world by their keys: what a test does to a file is not rolled back."""
 
 
 def build_world() -> World:
@@ -130,6 +133,14 @@ def build_world() -> World:
         operator.refresh_from_db()
         outsider.refresh_from_db()
         BUILT.append(built)
+        SOUNDS.clear()
+        for house in (built.alpha, built.beta):
+            with tenant_context(house.tenant), transaction.atomic():
+                keys = list(Part.objects.filter(recording=house.session_id).values_list("object_key", flat=True))
+            SOUNDS.update({key: storage().get(key) for key in keys})
+    for key, sealed in SOUNDS.items():
+        if not storage().has(key) or storage().get(key) != sealed:
+            storage().put(key, sealed)
     return BUILT[-1]
 
 
