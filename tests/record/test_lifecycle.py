@@ -377,6 +377,7 @@ def test_two_workers_are_never_at_one_schema(world: World) -> None:
         with holding("beta"):
             pass
     finally:
+        other.connection.close()  # really: a pool would keep the lock
         other.close()
 
 

@@ -9,7 +9,8 @@ def test_the_front_page_says_what_runs_here_and_asks_no_database() -> None:
     page = response.content.decode()
     assert response.status_code == 200
     assert "ws://127.0.0.1:8000/v1/realtime" in page
-    for address in ("/admin/", "/api/v1/docs/", "/api/v1/docs/reference/", "/ready", "/metrics", "/static/site.css"):
+    pages = ("/accounts/login/", "/admin/", "/api/v1/docs/", "/api/v1/docs/reference/")
+    for address in (*pages, "/ready", "/metrics", "/static/site.css"):
         assert f'"{address}"' in page
 
 

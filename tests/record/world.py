@@ -22,7 +22,7 @@ from realtime.archive.operations import apply_events
 from realtime.privacy.models import ErasedCall, Erasure, Export, LegalHold, SubjectKey
 from realtime.recordings.models import Part, Policy, Recording, RecordingState
 from realtime.recordings.operations import end_recording, store_part
-from realtime.recordings.storage import storage
+from realtime.recordings.storage import Storage, storage
 from realtime.runtime.recorder import CallSheet
 from tenants.encryption import data_keys
 from tenants.keys.operations import issue_key
@@ -117,7 +117,9 @@ def password_hash() -> str:
 
 BUILT: list[World] = []
 SOUNDS: dict[str, bytes] = {}
-"""The sealed recordings of the world by their keys: what a test does to a file is not rolled back."""
+"""The sealed recordings of the world by their keys: what a test does to files is not rolled back."""
+STORES: list[Storage] = []
+"""Where they lie. A test may set another place for its own."""
 
 
 def build_world() -> World:
@@ -134,13 +136,17 @@ def build_world() -> World:
         outsider.refresh_from_db()
         BUILT.append(built)
         SOUNDS.clear()
+        STORES[:] = [storage()]
         for house in (built.alpha, built.beta):
             with tenant_context(house.tenant), transaction.atomic():
                 keys = list(Part.objects.filter(recording=house.session_id).values_list("object_key", flat=True))
             SOUNDS.update({key: storage().get(key) for key in keys})
+    (kept,) = STORES
+    for key in [key for name in ("alpha/", "beta/") for key in kept.keys(name) if key not in SOUNDS]:
+        kept.delete(key)
     for key, sealed in SOUNDS.items():
-        if not storage().has(key) or storage().get(key) != sealed:
-            storage().put(key, sealed)
+        if not kept.has(key) or kept.get(key) != sealed:
+            kept.put(key, sealed)
     return BUILT[-1]
 
 

@@ -56,7 +56,7 @@ class Speech:
         try:
             for _ in text:
                 await asyncio.sleep(0)
-                yield SpokenChunk(np.full(TTS_HZ // 10, 1000, np.int16), "scripted")
+                yield SpokenChunk(np.full(TTS_HZ // 10, 1000, np.int16), "scripted", model="voice-1")
         finally:
             self.at_once -= 1
 
@@ -70,7 +70,7 @@ class Speech:
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(0)
         self.at_once -= 1
-        return Transcript(text, "en", len(pcm) / 16_000, words)
+        return Transcript(text, "en", len(pcm) / 16_000, words, "whisper", self.model)
 
     async def live_workers(self, queue: str) -> list[WorkerState]:
         state = WorkerState(

@@ -41,7 +41,7 @@ async def test_speech_counts_characters_and_seconds(
         done = json.loads(answer.text.strip().split("\n\n")[-1].removeprefix("data: "))
         assert done["usage"]["output_tokens"] == spoken_s * 20
     [event] = [event for _, event in archive.events if "tts_characters" in event.quantities]
-    assert (event.provider, event.source) == ("scripted", "request")
+    assert (event.provider, event.model, event.source) == ("scripted", "voice-1", "request")
 
 
 async def test_what_breaks_off_counts_what_was_spoken(
@@ -70,6 +70,8 @@ async def test_recognition_counts_whole_seconds(
     answer = await http.post(f"/v1/audio/{path}", data=fields, files={"file": recording(2.3)})
     assert answer.status_code == 200, answer.text
     assert used(archive) == {"stt_seconds": Decimal(3)}
+    [event] = [event for _, event in archive.events if isinstance(event, UsageMetered)]
+    assert (event.provider, event.model) == ("whisper", "whisper-tiny")
     if "usage" in answer.text and "stream" not in fields:
         assert answer.json()["usage"]["seconds"] == 3
 

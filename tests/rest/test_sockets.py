@@ -138,17 +138,18 @@ async def test_a_call_is_let_in_with_the_keys_own_agent_and_its_end_user(office:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("named", ["real", ""])
 async def test_a_client_secret_names_the_end_user_whatever_the_browser_says(
-    office: Office, world: World, secrets: ClientSecrets
+    office: Office, world: World, secrets: ClientSecrets, named: str
 ) -> None:
     key = await database_sync_to_async(find_key)(world.alpha.key)
     secret = ClientSecret(
         tenant="alpha", key_id=key.public_id, agent=None, session={"type": "realtime"},
-        expires_at=int(time.time()) + 60, end_user="real",
+        expires_at=int(time.time()) + 60, end_user=named,
     )  # fmt: skip
     call = office.call(await secrets.create(secret, 60), "user=forged")
     await call.until("session.created")
-    assert office.archive.events[0][1].end_user == "real"  # type: ignore[union-attr]
+    assert office.archive.events[0][1].end_user == named  # type: ignore[union-attr]
 
 
 async def test_what_is_left_is_told_after_a_response_and_shared_with_rest(office: Office, world: World) -> None:

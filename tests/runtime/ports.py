@@ -85,7 +85,7 @@ class Speech:
         for text in self.segments if heard is not None else ():
             await asyncio.sleep(0)
             heard(Segment(text))
-        return Transcript(self.heard, "en", len(pcm) / sample_rate_hz)
+        return Transcript(self.heard, "en", len(pcm) / sample_rate_hz, engine="ears", model="ears-1")
 
     async def synthesise(
         self, text: str, *, tenant: str, session_id: str, voice: str, speed: float
@@ -97,7 +97,7 @@ class Speech:
                 raise SpeechFailed("tts_failed", "no engine")
             for _ in range(2):
                 await asyncio.sleep(0)
-                yield SpokenChunk(np.full(1200, len(self.spoken), np.int16), "scripted")
+                yield SpokenChunk(np.full(1200, len(self.spoken), np.int16), "scripted", model="voice-1")
         finally:
             self.closed += 1
 
@@ -257,10 +257,13 @@ class Table:
     judge: Judge = field(default_factory=Judge)
     budget: Budget = field(default_factory=Budget)
     recorder: Any = None
+    session_config: SessionConfig | None = None
 
     async def __aenter__(self) -> "Table":
         self.wire, self.archive, self.listening, self.register = Wire(), Archive(), Listening(), Register()
-        session_config = SessionConfig.realtime(session_id="sess_1", model="agent:test", expires_at=1, agent=self.agent)
+        session_config = self.session_config or SessionConfig.realtime(
+            session_id="sess_1", model="agent:test", expires_at=1, agent=self.agent
+        )
         ports = Ports(
             self.listening, self.speech, self.judge, self.speech, self.model, self.archive, self.register, self.recorder
         )

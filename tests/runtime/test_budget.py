@@ -1,14 +1,15 @@
 """What calls may use, counted in Redis with every other gateway: two processes, one tenant."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
 from agentvoicebox.stack.valkey import EmbeddedValkey
 from realtime.protocol import events as ev
-from realtime.runtime.budget import Budgets, Exhausted, Ticket
-from tenants.limits.counters import Limiter
+from realtime.runtime.budget import LATE_MAX, Budgets, Exhausted, Ticket
+from tenants.limits.counter import Counter
+from tenants.limits.counters import Answer, Limiter
 from tests.runtime.ports import party
 
 
@@ -129,3 +130,55 @@ async def test_while_redis_is_away_calls_go_on_and_are_counted_when_it_is_back(
     async with asyncio.timeout(10):
         while (await settle(other, None, 0)).remaining != 99_600:  # noqa: ASYNC110 - a test polls
             await asyncio.sleep(0.1)
+
+
+class SlowLimiter:
+    """Redis on a slow day: every answer is right, and late by ``late_s``."""
+
+    def __init__(self, limiter: Limiter, late_s: float) -> None:
+        self._limiter = limiter
+        self.late_s = late_s
+        self.asked = 0
+
+    async def ask(self, counters: Sequence[Counter]) -> Answer:
+        self.asked += 1
+        answer = await self._limiter.ask(counters)
+        await asyncio.sleep(self.late_s)
+        return answer
+
+
+async def test_a_response_does_not_wait_for_a_slow_redis_and_is_counted_once(gateways: Gateways) -> None:
+    slow = SlowLimiter(gateways[0].limiter, 0.5)
+    budgets = Budgets(slow, tokens_reserved=1_000, wait_s=0.02)  # type: ignore[arg-type]
+    await budgets.start()
+    call = budgets.enter(party())
+    began = asyncio.get_running_loop().time()
+    ticket = await take(call)
+    assert asyncio.get_running_loop().time() - began < slow.late_s, "the caller's audio waits behind the question"
+    assert ticket == Ticket()
+    await settle(call, ticket, 300)
+    await until(lambda: not budgets._late and not budgets._waiting)
+    await asyncio.sleep(slow.late_s)
+    await budgets.stop()
+    told = await settle(gateways[1].enter(party()), None, 0)
+    assert (told.remaining, told.requests_remaining) == (99_700, 99), "its tokens once, and the response itself"
+
+
+async def test_a_call_that_ends_while_it_asks_leaves_no_tokens_behind(gateways: Gateways) -> None:
+    slow = SlowLimiter(gateways[0].limiter, 0.2)
+    budgets = Budgets(slow, tokens_reserved=1_000, wait_s=10)  # type: ignore[arg-type]
+    asking = asyncio.create_task(budgets.enter(party()).take())
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await budgets.stop()
+    assert (await settle(gateways[1].enter(party()), None, 0)).remaining == 100_000
+
+
+async def test_only_so_many_questions_wait_for_a_slow_redis(gateways: Gateways) -> None:
+    slow = SlowLimiter(gateways[0].limiter, 0.5)
+    budgets = Budgets(slow, tokens_reserved=1_000, wait_s=0.01)  # type: ignore[arg-type]
+    for _ in range(LATE_MAX + 5):
+        assert await budgets.enter(party()).take() == Ticket()
+    assert slow.asked == LATE_MAX
+    await budgets.stop()

@@ -42,6 +42,7 @@ async def test_an_utterance_comes_back_as_its_words(speech: RemoteSpeech, start_
     assert transcript.text == "go forward ten meters"
     assert [word.text for word in transcript.words] == ["go", "forward", "ten", "meters"]
     assert transcript.audio_s == 2.0
+    assert (transcript.engine, transcript.model) == ("scripted", "")
 
 
 async def test_segments_come_as_they_are_understood_and_the_last_with_the_transcript(
