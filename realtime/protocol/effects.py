@@ -101,12 +101,15 @@ class Forget:
 class Mark:
     """A stage of the caller's turn was reached; the runner notes the time for ``realtime.runtime.timings``.
 
-    A transcript says for the ledger whose words were recognised, and how long they were; nothing where it failed.
+    A transcript says for the ledger whose words were recognised, how long they were, and by which engine and model;
+    nothing where it failed.
     """
 
     stage: Literal["speech_stopped", "transcript"]
     item_id: str = ""
     audio_ms: int = 0
+    engine: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,8 @@ class Recognition:
         item.awaiting_transcript = False
         if wording.failure is None:
             item.transcript = wording.text
-        self.call.do(do.Mark("transcript", item.id, item.audio_ms if wording.failure is None else 0))
+        recognised_ms = item.audio_ms if wording.failure is None else 0
+        self.call.do(do.Mark("transcript", item.id, recognised_ms, *wording.recognised_by))
         if self._is_kept(item):
             if asked:
                 self._say_outcome(item, wording)

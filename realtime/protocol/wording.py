@@ -166,6 +166,12 @@ class Wording:
         return next((stretch.failure for stretch in self.stretches if stretch.failure is not None), None)
 
     @property
+    def recognised_by(self) -> tuple[str, str]:
+        """Engine and model; those of the last stretch, where workers differ."""
+        known = [stretch.transcript for stretch in self.stretches if stretch.transcript is not None]
+        return (known[-1].engine, known[-1].model) if known else ("", "")
+
+    @property
     def text(self) -> str:
         return "".join(part.text for _, part in self.parts())
 

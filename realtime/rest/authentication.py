@@ -1,4 +1,5 @@
-"""Whose request it is: ``Authorization: Bearer`` with an API key, and nothing that a caller may choose beside it.
+"""Whose request it is: ``Authorization: Bearer`` with an API key or an access token, else the session of a person who
+is signed in; and nothing that a caller may choose beside it.
 
 A key that is known in Redis costs no query; what the request counts, one round trip more.
 """
@@ -15,13 +16,14 @@ from django.http import HttpRequest
 from django_tenants.utils import schema_context
 
 from realtime.rest.errors import ApiError
+from realtime.rest.people import find_person
 from realtime.rest.ports import installed
 from realtime.runtime.door import END_USER_HEADER, Refusal, check_end_user, mask
 from realtime.runtime.door import find_key as find_bearer
 from realtime.runtime.keys import TooManyUnknown
 from realtime.runtime.passes import MESSAGES, Pass
 from tenants.addresses import request_address
-from tenants.keys.credential import Credential
+from tenants.keys.credential import Credential, Kind
 from tenants.keys.operations import note_address
 from tenants.keys.refusals import AddressRefused, InvalidKey, KeyRefused, ScopeMissing
 from tenants.limits.allowance import Party
@@ -38,6 +40,7 @@ NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY)."
 )
+KEY_HEADERS = ("authorization", "api-key")
 KINDS = {
     "requests_per_minute": ("requests", "requests per min (RPM)"),
     "tokens_per_minute": ("tokens", "tokens per min (TPM)"),
@@ -48,10 +51,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """``tenant`` is the schema name, as in every Redis key; ``key_id`` is the key's public id; ``agent`` the slug of
-    the key's default agent, or empty. ``party`` is whose limits count."""
+    """``tenant`` is the schema name, as in every Redis key; ``kind`` and ``key_id`` are those of the credential;
+    ``agent`` the slug of the key's default agent, or empty. ``party`` is whose limits count."""
 
     tenant: str
+    kind: Kind
     key_id: str
     agent: str
     party: Party
@@ -65,20 +69,17 @@ class KeyHolder:
 
 
 async def authenticate(request: HttpRequest, scope: Scope | None) -> KeyHolder:
-    """Who holds the key that came with the request, and that the request is within their limits; None asks for no scope
-    in particular. Raises ApiError, LimitsUnavailable and django.db.Error."""
+    """Whose request it is, and that the request is within their limits; None asks for no scope in particular. Raises
+    ApiError, LimitsUnavailable and django.db.Error."""
     address = request_address(request)
-    try:
-        secret = find_bearer({name: request.headers.get(name, "") for name in ("authorization", "api-key")}, ())
-    except Refusal as refusal:
-        await count_anonymous(address)
-        raise ApiError(401, NO_KEY) from refusal
+    person = await _find_person(request, address)
+    secret = "" if person else await _find_secret(request, address)
     try:
         end_user = check_end_user(request.headers.get(END_USER_HEADER, ""))
     except Refusal as refusal:
         raise ApiError(400, refusal.message, code=refusal.code) from refusal
     try:
-        credential = await installed().keys.find(secret, address)
+        credential = person or await installed().keys.find(secret, address)
         credential.require(scope, address)
     except TooManyUnknown as refusal:
         raise too_many(refusal.answer) from refusal
@@ -94,7 +95,28 @@ async def authenticate(request: HttpRequest, scope: Scope | None) -> KeyHolder:
     party = credential.party(end_user, limits)
     await _count(request, credential, party, scope, address)
     entered = installed().passes.enter((credential.kind, credential.tenant, credential.id))
-    return KeyHolder(credential.tenant, credential.id, credential.agent, party, entered)
+    return KeyHolder(credential.tenant, credential.kind, credential.id, credential.agent, party, entered)
+
+
+async def _find_person(request: HttpRequest, address: str) -> Credential | None:
+    """Whose session came with the request; a key beside it counts before any cookie. Raises ApiError and
+    LimitsUnavailable."""
+    if any(name in request.headers for name in KEY_HEADERS):
+        return None
+    try:
+        return await find_person(request)
+    except ApiError:
+        await count_anonymous(address)
+        raise
+
+
+async def _find_secret(request: HttpRequest, address: str) -> str:
+    """The key or token that came with the request. Raises ApiError and LimitsUnavailable."""
+    try:
+        return find_bearer({name: request.headers.get(name, "") for name in KEY_HEADERS}, ())
+    except Refusal as refusal:
+        await count_anonymous(address)
+        raise ApiError(401, NO_KEY) from refusal
 
 
 async def count_anonymous(address: str) -> None:

@@ -107,6 +107,7 @@ async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[s
     secret = ClientSecret(
         tenant=holder.tenant,
         key_id=holder.key_id,
+        kind=holder.kind,
         agent=slug,
         session=session,
         expires_at=expires_at,

@@ -59,7 +59,7 @@ class ApiError(Exception):
 
 
 def endpoint(method: str) -> Callable[[View], View]:
-    """An async view for one method. The API key is its only credential, so it needs no CSRF token.
+    """An async view for one method. Keys need no CSRF token; who comes with a session is asked for it in ``people``.
 
     ``request.request_id`` names the request in logs and in the answer's ``x-request-id``.
     """
@@ -103,7 +103,7 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, Invalid):
         return ApiError(400, error.message, code=error.code, param=error.param)
     if isinstance(error, TooManySecrets):
-        words = f"Rate limit reached for client secrets: this API key has {error.per_key} that have not expired yet."
+        words = f"Rate limit reached for client secrets: {error.whose} has {error.per_key} that have not expired yet."
         return ApiError(429, words, code="rate_limit_exceeded", kind="requests", retry_after_s=error.retry_after_s)
     if isinstance(error, RequestDataTooBig):
         return ApiError(413, "The request body is too large.", code="request_too_large")

@@ -12,7 +12,9 @@ AUDIO = (Meter.AUDIO_SECONDS_OUT, Meter.STT_SECONDS)
 """What counts in the minutes of audio that a tenant may use in a day."""
 
 
-def meter(holder: KeyHolder, request_id: str, meter: Meter, quantity: int | Decimal, provider: str = "") -> None:
+def meter(
+    holder: KeyHolder, request_id: str, meter: Meter, quantity: int | Decimal, provider: str = "", model: str = ""
+) -> None:
     """Never blocks. A request counts once under its id."""
     if not quantity:
         return
@@ -23,6 +25,7 @@ def meter(holder: KeyHolder, request_id: str, meter: Meter, quantity: int | Deci
         source="request",
         quantities={meter.value: Decimal(quantity)},
         provider=provider,
+        model=model,
         key_id=holder.key_id,
     )
     installed().archive.put(holder.tenant, event)

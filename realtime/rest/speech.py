@@ -115,7 +115,7 @@ class Phrases:
         self._request_id = request_id
         self._voice = voice
         self._speed = speed
-        self._characters: Counter[str] = Counter()
+        self._characters: Counter[tuple[str, str]] = Counter()
 
     async def speak(self, phrases: list[str]) -> AsyncGenerator[Pcm, None]:
         """PCM at 24 kHz, in order; while one phrase is passed on, the next is under way. Raises SpeechFailed."""
@@ -139,8 +139,8 @@ class Phrases:
             for task, _ in running:
                 task.cancel()
             await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
-            for engine, characters in self._characters.items():
-                meter(self._holder, self._request_id, Meter.TTS_CHARACTERS, characters, engine)
+            for (engine, model), characters in self._characters.items():
+                meter(self._holder, self._request_id, Meter.TTS_CHARACTERS, characters, engine, model)
             spoken_s = Decimal(to_ms(samples, TTS_HZ)) / 1000
             meter(self._holder, self._request_id, Meter.AUDIO_SECONDS_OUT, spoken_s)
 
@@ -154,7 +154,7 @@ class Phrases:
                 async for chunk in stream:
                     if not charged:
                         charged = True
-                        self._characters[chunk.engine] += len(phrase)
+                        self._characters[chunk.engine, chunk.model] += len(phrase)
                     await queue.put(chunk.pcm)
         except SpeechFailed as error:
             await queue.put(error)

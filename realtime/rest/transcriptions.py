@@ -221,7 +221,7 @@ class Job:
         """In order; the next is under way meanwhile. At least one."""
         waiting = deque(await asyncio.to_thread(split_at_pauses, pcm_16khz, STT_HZ))
         running: deque[tuple[int, int, asyncio.Task[Transcript]]] = deque()
-        heard_to = 0
+        heard_to, by = 0, ("", "")
         try:
             while waiting or running:
                 while waiting and len(running) < PIECES_AHEAD:
@@ -230,14 +230,14 @@ class Job:
                 start, end, task = running[0]
                 transcript = await task
                 running.popleft()
-                heard_to = end
+                heard_to, by = end, (transcript.engine, transcript.model)
                 self._holder.require_open()
                 yield start / STT_HZ, transcript
         finally:
             for _, _, task in running:
                 task.cancel()
             await asyncio.gather(*(task for _, _, task in running), return_exceptions=True)
-            meter(self._holder, self._request_id, Meter.STT_SECONDS, math.ceil(heard_to / STT_HZ))
+            meter(self._holder, self._request_id, Meter.STT_SECONDS, math.ceil(heard_to / STT_HZ), *by)
 
     async def _transcribe(self, pcm_16khz: Pcm) -> Transcript:
         async with self._capacity.pieces:

@@ -6,6 +6,9 @@ limit. The reserve is what the call's last response took, and ``tokens_reserved`
 
 Audio is counted as it flows, every few seconds and for all calls together. While Redis is away calls go on, and what
 they used is counted when it is back, as far as it would still count.
+
+Nobody waits for Redis longer than ``wait_s``: the caller's audio may be behind the question. Then the response goes on
+as while Redis is away, and what a late answer took for it is corrected.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from realtime.protocol import events as ev
@@ -22,7 +26,7 @@ from speech.engines import TTS_HZ
 from speech.logs import kind_and_place
 from tenants.limits.allowance import Party
 from tenants.limits.counter import Counter
-from tenants.limits.counters import Limiter, LimitsUnavailable, Standing
+from tenants.limits.counters import Answer, Limiter, LimitsUnavailable, Standing
 from tenants.limits.headers import tightest_of
 from tenants.limits.names import MINUTE_S
 
@@ -31,6 +35,9 @@ RETRY_S = 1.0
 WAITING_MAX = 10_000
 """Settlements that wait while Redis is away; the oldest go first."""
 BATCH = 64
+LATE_MAX = 8
+"""Answers of Redis that may be late at once: half of the connections, so that calls can still be let in. Beyond that no
+response asks, until Redis has caught up."""
 CHARACTERS_PER_TOKEN = 4
 REQUESTS, TOKENS, AUDIO = "requests_per_minute", "tokens_per_minute", "audio_minutes_per_day"
 
@@ -145,13 +152,22 @@ class _Settlement:
 class Budgets:
     """The budgets of one process's calls; what is settled goes to Redis in batches, off everybody's path."""
 
-    def __init__(self, limiter: Limiter, *, tokens_reserved: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        *,
+        tokens_reserved: int,
+        wait_s: float = 0.1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.limiter = limiter
         self.tokens_reserved = tokens_reserved
+        self.wait_s = wait_s
         self.clock = clock
         self._waiting: deque[_Settlement] = deque(maxlen=WAITING_MAX)
         self._wake = asyncio.Event()
         self._live: set[CallBudget] = set()
+        self._late: set[asyncio.Task[Answer]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def enter(self, party: Party) -> "CallBudget":
@@ -178,11 +194,33 @@ class Budgets:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*self._late, return_exceptions=True)
         try:
             while self._waiting:
                 await self._settle_batch()
         except LimitsUnavailable as error:
             log.warning("what the last responses used was not counted: %s", error)
+
+    async def ask(self, counters: list[Counter], late: Callable[[Answer], None]) -> Answer:
+        """For at most ``wait_s``; an answer that comes later is for ``late``. Raises LimitsUnavailable."""
+        if len(self._late) >= LATE_MAX:
+            raise LimitsUnavailable("Redis is slow")
+        asked, in_time = asyncio.create_task(self.limiter.ask(counters)), False
+        try:
+            in_time = bool((await asyncio.wait([asked], timeout=self.wait_s))[0])
+        finally:
+            # Also when the call has ended meanwhile: what was taken for it is given back.
+            if not in_time:
+                self._late.add(asked)
+                asked.add_done_callback(partial(self._hear_late, late))
+        if not in_time:
+            raise LimitsUnavailable("Redis is slow")
+        return asked.result()
+
+    def _hear_late(self, late: Callable[[Answer], None], asked: "asyncio.Task[Answer]") -> None:
+        self._late.discard(asked)
+        if not asked.cancelled() and asked.exception() is None:
+            late(asked.result())
 
     def put(self, settlement: _Settlement) -> None:
         self._waiting.append(settlement)
@@ -255,8 +293,14 @@ class CallBudget:
     async def take(self) -> Ticket | Exhausted:
         requests = self._party.counters(REQUESTS, 1)
         tokens = self._party.counters(TOKENS, self._last_tokens + self._budgets.tokens_reserved)
+
+        def give_back_late(answer: Answer) -> None:
+            """The response goes on without a ticket, and all of its tokens are counted when it has ended."""
+            if answer.refused is None:
+                self.give_back(Ticket((), tuple(tokens), answer.at_us))
+
         try:
-            answer = await self._budgets.limiter.ask([*requests, *tokens, *self._party.counters(AUDIO, 1)])
+            answer = await self._budgets.ask([*requests, *tokens, *self._party.counters(AUDIO, 1)], give_back_late)
         except LimitsUnavailable as error:
             log.warning("a response goes uncounted: %s", error)
             return Ticket()

@@ -17,6 +17,7 @@ from realtime.protocol import events as ev
 from realtime.protocol.config import SessionConfig
 from realtime.protocol.shapes import Invalid
 from realtime.runtime.secrets import ClientSecret, is_client_secret
+from tenants.keys.credential import Kind
 from tenants.limits.allowance import Party
 from tenants.limits.counters import Answer
 from tenants.limits.names import MINUTE_S
@@ -88,7 +89,7 @@ class Admission:
     model: str
     transcription: bool
     session: ev.JsonObject | None = None
-    key_kind: Literal["key", "client"] = "key"
+    key_kind: Kind = "key"
 
     def config(self, session_id: str, expires_at: int) -> SessionConfig:
         """Raises Refusal."""

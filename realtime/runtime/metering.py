@@ -1,7 +1,7 @@
 """What one call uses, told to the ledger as it happens. Nothing here waits.
 
-Tokens and recognised seconds are what the client was told. Audio in is told now and then, so that a gateway that dies
-takes no more than ``AUDIO_IN_EVERY_S`` of it along.
+Tokens and recognised seconds are what the client was told. Audio in is told as soon as there is ``AUDIO_IN_EVERY_S`` of
+it that was not, whatever else happens in the call, so that a gateway that dies takes no more of it along.
 """
 
 import math
@@ -51,18 +51,18 @@ class Metering:
         if response_id in self._models:
             self._spoken[response_id] += samples_24khz
 
-    def replied(self, response_id: str, characters: Mapping[str, int]) -> None:
-        """Nothing more of this answer comes, whatever ended it. ``characters`` by the engine that spoke them."""
-        for engine, count in characters.items():
-            self._tell(response_id, {Meter.TTS_CHARACTERS: count}, engine)
+    def replied(self, response_id: str, characters: Mapping[tuple[str, str], int]) -> None:
+        """Nothing more of this answer comes, whatever ended it. ``characters`` by engine and model that spoke them."""
+        for (engine, model), count in characters.items():
+            self._tell(response_id, {Meter.TTS_CHARACTERS: count}, engine, model)
         self._tell(response_id, {Meter.AUDIO_SECONDS_OUT: _seconds(to_ms(self._spoken.pop(response_id, 0), TTS_HZ))})
 
-    def heard(self, item_id: str, audio_ms: int) -> None:
+    def heard(self, item_id: str, audio_ms: int, engine: str, model: str) -> None:
         """An item's words were recognised: whole seconds, as ``usage`` of its transcription."""
-        self._tell(item_id, {Meter.STT_SECONDS: math.ceil(audio_ms / 1000)})
+        self._tell(item_id, {Meter.STT_SECONDS: math.ceil(audio_ms / 1000)}, engine, model)
 
     def listened(self, samples_24khz: int, *, over: bool = False) -> None:
-        """How much the caller has sent since the call began."""
+        """How much the caller has sent since the call began; asked after every input."""
         ms = to_ms(samples_24khz, TTS_HZ)
         fresh_ms = ms - self._told_in_ms
         if fresh_ms > 0 and (over or fresh_ms >= AUDIO_IN_EVERY_S * 1000):

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from realtime.runtime.metrics import FAULTS
 from speech.logs import kind_and_place
 from tenants.ended import CHANNEL, AccessEnded, decode
+from tenants.keys.credential import Kind
 
 RECONNECT_S = 0.2
 PING_S = 5.0
@@ -26,13 +27,15 @@ MESSAGES = {
     "api_key_revoked": "The API key was revoked.",
     "api_key_expired": "The API key has expired.",
     "oauth_client_revoked": "The OAuth client was revoked.",
+    "member_removed": "Whoever opened this does not belong to the tenant any more.",
+    "role_changed": "The role of whoever opened this does not allow calls any more.",
     "tenant_suspended": "This tenant is suspended.",
     "tenant_deleted": "This tenant is being deleted.",
 }
 
 log = logging.getLogger(__name__)
 
-Who = tuple[str, str, str]
+Who = tuple[Kind, str, str]
 """(kind, tenant, key id), as ``tenants.keys.credential`` has them."""
 
 

@@ -233,6 +233,9 @@ class Runner:
             self._spending.told(entering.response_id)
         try:
             effects = self.session.receive(entering)
+            # Whoever is only listened to gets no response that would tell.
+            self._metering.listened(self.session.call.heard_samples)
+            self._spending.count_audio(self.session.call.heard_samples)
             if self._tape is not None:
                 self._tape.take(entering, effects, self.session.call.config)
             self._do(effects)
@@ -273,7 +276,6 @@ class Runner:
                 case do.JudgeTurn(judgement_id):
                     self._spawn(judgement_id, self._judge(effect))
                 case do.CountTokens(tokens, response_id):
-                    self._spending.count_audio(self.session.call.heard_samples)
                     self._spending.settle(response_id, tokens, self.feed)
                 case do.DropTranscription(job_id):
                     if job_id in self._hearing:
@@ -291,9 +293,9 @@ class Runner:
                     self._log.forget(item_id)
                 case do.Mark("speech_stopped"):
                     self._timings.turn_ended()
-                case do.Mark("transcript", item_id, audio_ms):
+                case do.Mark("transcript", item_id, audio_ms, engine, model):
                     self._timings.transcript()
-                    self._metering.heard(item_id, audio_ms)
+                    self._metering.heard(item_id, audio_ms, engine, model)
                 case do.Close():
                     self._ask_to_close(effect)
 
@@ -302,7 +304,6 @@ class Runner:
             self._log.change(self.session.call.config)
         if isinstance(event, ev.ResponseDone):
             self._metering.response_done(event.response)
-            self._metering.listened(self.session.call.heard_samples)
         if isinstance(event, ev.ResponseCreated):
             self._spending.begin(event.response["id"])
         frame = self.dialect.encode(event)

@@ -16,6 +16,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from tenants.keys.credential import Kind
+
 PREFIX = "ek_"
 ALPHABET = string.ascii_letters + string.digits
 RANDOM_CHARACTERS = 32
@@ -37,11 +39,13 @@ return 0
 
 
 class ClientSecret(msgspec.Struct, frozen=True, kw_only=True):
-    """What a secret opens. ``agent`` is a slug, or None for the tenant's default agent; ``session`` is as it was asked
-    for, checked, with its ``type``; ``expires_at`` is Unix time in seconds; ``end_user`` is who it was made for."""
+    """What a secret opens. ``kind`` and ``key_id`` name who made it, as their ``Credential`` does. ``agent`` is a slug,
+    or None for the tenant's default agent; ``session`` is as it was asked for, checked, with its ``type``;
+    ``expires_at`` is Unix time in seconds; ``end_user`` is who it was made for."""
 
     tenant: str
     key_id: str
+    kind: Kind = "key"
     agent: str | None
     session: dict[str, Any]
     expires_at: int
@@ -53,16 +57,18 @@ class SecretsUnavailable(Exception):
 
 
 class TooManySecrets(Exception):
-    """A key has as many live secrets as it may have; ``retry_after_s`` is when the first of them ends."""
+    """Whoever asks has as many live secrets as they may have; ``retry_after_s`` is when the first of them ends."""
 
-    def __init__(self, per_key: int, retry_after_s: int) -> None:
-        super().__init__(f"this key has {per_key} live client secrets already")
+    def __init__(self, whose: Kind, per_key: int, retry_after_s: int) -> None:
+        super().__init__(f"this {whose} has {per_key} live client secrets already")
+        self.whose = {"key": "this API key", "client": "this OAuth client", "person": "this person"}[whose]
         self.per_key = per_key
         self.retry_after_s = retry_after_s
 
 
 class ClientSecrets:
-    """Secrets of all tenants, in Redis. ``timeout_s`` bounds each answer, ``per_key`` an API key's live secrets."""
+    """Secrets of all tenants, in Redis. ``timeout_s`` bounds each answer, ``per_key`` the live secrets of a key, a
+    client or a person."""
 
     def __init__(self, redis_url: str, timeout_s: float, per_key: int) -> None:
         self._per_key = per_key
@@ -98,7 +104,7 @@ class ClientSecrets:
         except (RedisError, OSError) as error:
             raise SecretsUnavailable("Redis does not answer") from error
         if first_ends:
-            raise TooManySecrets(self._per_key, max(1, first_ends - now))
+            raise TooManySecrets(secret.kind, self._per_key, max(1, first_ends - now))
         return value
 
     async def find(self, value: str) -> ClientSecret | None:
@@ -124,5 +130,5 @@ def secret_key(value: str) -> str:
 
 
 def live_key(tenant: str, key_id: str) -> str:
-    """Sorted set: the hashes of the secrets that an API key has made, by the Unix time at which each ends."""
+    """Sorted set: the hashes of the secrets that somebody has made, by the Unix time at which each ends."""
     return f"avb:{tenant}:client_secrets:{key_id}"

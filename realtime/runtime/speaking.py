@@ -29,7 +29,7 @@ _Piece = tuple[str, _Chunks] | ev.Result | None
 
 class Reply:
     """Answers one ``StartReply``. ``feed`` takes results; ``mark(stage)`` notes first_token and first_audio;
-    ``characters`` counts those of phrases that were spoken, by engine."""
+    ``characters`` counts those of phrases that were spoken, by engine and model."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Reply:
         self._session_id = session_id
         self._feed = feed
         self._mark = mark
-        self.characters: Counter[str] = Counter()
+        self.characters: Counter[tuple[str, str]] = Counter()
         self._pieces: asyncio.Queue[_Piece] = asyncio.Queue()
         self._slots = asyncio.Semaphore(PHRASES_AHEAD)
 
@@ -125,7 +125,7 @@ class Reply:
                 async for chunk in stream:
                     if not charged:
                         charged = True
-                        self.characters[chunk.engine] += len(phrase)
+                        self.characters[chunk.engine, chunk.model] += len(phrase)
                     await chunks.put(chunk)
         except SpeechFailed as error:
             await chunks.put(error)
