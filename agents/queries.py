@@ -10,7 +10,7 @@ from django_tenants.utils import get_public_schema_name, schema_context
 from agents.models import Agent
 from agents.spec import AgentSpec, Caller
 from speech.tts.voices import VOICES
-from tenants.keys.credential import Credential
+from tenants.keys.credential import Credential, Kind
 from tenants.keys.operations import touch_key
 from tenants.keys.queries import (
     InvalidKey,
@@ -22,8 +22,8 @@ from tenants.keys.queries import (
     find_key,
     find_key_by_id,
 )
-from tenants.limits.allowance import Allowance
-from tenants.limits.queries import end_user_limits, find_tenant, tenant_limits
+from tenants.limits.queries import end_user_limits
+from tenants.people.credentials import credential_of_client, find_client_credential, find_member_credential
 from tenants.people.oauth.tokens import find_client_principal, looks_like_token
 from tenants.permissions import Scope
 
@@ -39,7 +39,7 @@ __all__ = [
     "admit_key_id",
     "find_agent",
     "find_credential",
-    "find_credential_by_id",
+    "find_maker",
     "list_agents",
     "load_spec",
 ]
@@ -134,7 +134,7 @@ def admit(secret: str, agent_slug: str | None) -> Caller:
 
 def admit_key_id(key_id: str, agent_slug: str | None) -> Caller:
     """The same for whoever brings what this key once made, such as a client secret: a revoked key opens nothing."""
-    return admit_credential(find_credential_by_id(key_id), agent_slug)
+    return admit_credential(find_maker("key", key_id, ""), agent_slug)
 
 
 def admit_credential(credential: Credential, agent_slug: str | None, end_user: str = "") -> Caller:
@@ -143,7 +143,7 @@ def admit_credential(credential: Credential, agent_slug: str | None, end_user: s
     The credential's own agent is for callers who name none. Raises ScopeMissing and AgentUnknown.
     """
     if Scope.REALTIME not in credential.scopes:
-        raise ScopeMissing(Scope.REALTIME)
+        raise ScopeMissing(Scope.REALTIME, credential.kind)
     with schema_context(credential.tenant), transaction.atomic():
         _limit_statements()
         spec = load_spec(agent_slug or credential.agent or None)
@@ -156,25 +156,21 @@ def find_credential(secret: str, address: str) -> Credential:
     with schema_context(get_public_schema_name()), transaction.atomic():
         _limit_statements()
         if looks_like_token(secret):
-            principal = find_client_principal(secret, address)
-            return Credential(
-                kind="client",
-                id=principal.id,
-                name=principal.name,
-                tenant=principal.tenant,
-                scopes=principal.scopes,
-                allowance=Allowance(tenant=tenant_limits(find_tenant(principal.tenant))),
-            )
+            return credential_of_client(find_client_principal(secret, address))
         key = find_key(secret)
         touch_key(key=key)
         return credential_of(key)
 
 
-def find_credential_by_id(key_id: str) -> Credential:
-    """Raises KeyRefused."""
+def find_maker(kind: Kind, maker_id: str, tenant: str) -> Credential:
+    """What whoever made a client secret may open now: a secret is worth what its maker is. Raises KeyRefused."""
     with schema_context(get_public_schema_name()), transaction.atomic():
         _limit_statements()
-        key = find_key_by_id(key_id)
+        if kind == "person":
+            return find_member_credential(maker_id, tenant)
+        if kind == "client":
+            return find_client_credential(maker_id)
+        key = find_key_by_id(maker_id)
         touch_key(key=key)
         return credential_of(key)
 

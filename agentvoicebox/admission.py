@@ -12,7 +12,7 @@ from django.db import Error as DatabaseError
 from django.db import transaction
 from django_tenants.utils import schema_context
 
-from agents.queries import AgentUnknown, admit_credential, find_credential_by_id
+from agents.queries import AgentUnknown, admit_credential, find_maker
 from agents.spec import Caller
 from realtime.recordings.queries import records_call
 from realtime.rest.authentication import note_use
@@ -70,9 +70,11 @@ class Admissions:
             secret = await self._secrets.find(visit.key)
             if secret is None:
                 raise wrong_key(visit.key)
-            # The key that made it; a secret is used by browsers, from wherever they are.
-            credential: Credential = await database_sync_to_async(find_credential_by_id)(secret.key_id)
-            agent, end_user = secret.agent, secret.end_user or visit.end_user
+            # Whoever made it, as they stand now; a secret is used by browsers, from wherever they are.
+            maker = (secret.kind, secret.key_id, secret.tenant)
+            credential: Credential = await database_sync_to_async(find_maker)(*maker)
+            # A browser is anybody's: it names no end user, not even where the secret has none.
+            agent, end_user = secret.agent, secret.end_user
         else:
             credential = await self._keys.find(visit.key, visit.address)
             credential.require(Scope.REALTIME, visit.address)

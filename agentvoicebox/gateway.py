@@ -105,7 +105,9 @@ class Gateway:
             unknown=anonymous_counter,
             ttl_s=settings.KEY_CACHE_S,
         )
-        self.budgets = Budgets(self.limiter, tokens_reserved=settings.TOKENS_RESERVED)
+        self.budgets = Budgets(
+            self.limiter, tokens_reserved=settings.TOKENS_RESERVED, wait_s=settings.REDIS_READ_TIMEOUT_S
+        )
         self.passes = Passes(settings.REDIS_URL, _find_ended, recheck_s=settings.KEY_RECHECK_S)
         self.admissions = Admissions(self.keys, self.secrets, self.limiter)
         await self.budgets.start()

@@ -18,10 +18,14 @@ REQUEST_HEADER = "X-Request-Id"
 
 
 class TenantContextFilter(logs.ContextFilter):
-    """Outside of a call, a line belongs to the tenant whose schema this thread's connection is in."""
+    """Outside of a call, a line belongs to the tenant whose schema this thread's connection is in.
+
+    Django puts the request on its lines, with parameters that name end users and codes that sign people in.
+    """
 
     def filter(self, record: logging.LogRecord) -> Literal[True]:
         super().filter(record)
+        record.__dict__.pop("request", None)
         if not record.tenant_id:  # type: ignore[attr-defined]
             schema = getattr(connection, "schema_name", "")
             record.tenant_id = "" if schema == "public" else schema

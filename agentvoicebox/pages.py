@@ -22,6 +22,7 @@ def front(request: HttpRequest) -> HttpResponse:
         "front.html",
         {
             "realtime_url": f"{scheme}://{request.get_host()}/v1/realtime",
+            "sign_in_url": reverse("account_login"),
             "admin_url": reverse("admin:index"),
             "docs_url": reverse("docs"),
             "reference_url": reverse("reference"),

@@ -7,6 +7,7 @@ import dj_database_url
 import sentry_sdk
 from environs import Env, ValidationError, validate
 
+from agentvoicebox import reports
 from realtime.protocol.call import Limits
 from realtime.runtime.runner import RunnerConfig
 from speech.jobs import JOB_TTL_S
@@ -448,5 +449,8 @@ if SENTRY_DSN:
         environment=ENVIRONMENT,
         send_default_pii=False,
         include_local_variables=False,  # they would carry what callers said
+        max_request_body_size="never",
+        before_send=reports.strip,
+        before_send_transaction=reports.strip,
         traces_sample_rate=env.float("AVB_SENTRY_TRACES_RATE", 0.01, validate=validate.Range(min=0, max=1)),
     )

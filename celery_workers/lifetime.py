@@ -48,9 +48,13 @@ class Lifetime(Generic[Engines]):
         signals.worker_shutdown.connect(self.end, weak=False)
 
     @property
-    def engines(self) -> Engines:
+    def loaded(self) -> Loaded[Engines]:
         assert self._loaded is not None, "a task ran before the worker had begun"  # noqa: S101
-        return self._loaded.engines
+        return self._loaded
+
+    @property
+    def engines(self) -> Engines:
+        return self.loaded.engines
 
     @property
     def bench(self) -> Workbench:

@@ -72,6 +72,8 @@ def recognise(attempt: Attempt[TranscribeJob]) -> None:
         audio_s=transcript.audio_s,
         compute_s=attempt.elapsed_s,
         words=plain(transcript.words),
+        engine=worker.loaded.engine,
+        model=worker.loaded.model,
     )
 
 

@@ -22,6 +22,8 @@ FRAME_SAMPLES = TTS_HZ // 2
 PIPER_MODEL = "piper-en_US-joe-medium"
 KOKORO_MODEL = "kokoro-v1.0.int8"
 KOKORO_VOICES = "kokoro-voices"
+MODELS = {"kokoro": KOKORO_MODEL, "piper": PIPER_MODEL}
+"""What each engine speaks with; a scripted one has none."""
 
 
 def load() -> Loaded[FallbackSpeech]:
@@ -97,8 +99,8 @@ def speak(attempt: Attempt[SynthesiseJob]) -> None:
         frames = []
         for start in range(0, len(chunk.pcm), FRAME_SAMPLES):
             pcm = chunk.pcm[start : start + FRAME_SAMPLES]
-            fields = {"pcm": audio.to_bytes(pcm), "engine": chunk.engine, "degraded": chunk.degraded}
-            frames.append((Spoken, {"offset_samples": samples, **fields}))
+            by = {"engine": chunk.engine, "model": MODELS.get(chunk.engine, ""), "degraded": chunk.degraded}
+            frames.append((Spoken, {"offset_samples": samples, "pcm": audio.to_bytes(pcm), **by}))
             samples += len(pcm)
         attempt.publish_all(frames)
         if attempt.stop.requested:

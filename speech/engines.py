@@ -29,12 +29,15 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was said. ``text`` is stripped and empty when nothing was understood; ``language`` is ISO 639-1."""
+    """What was said. ``text`` is stripped and empty when nothing was understood; ``language`` is ISO 639-1. ``engine``
+    and ``model`` understood it; they are empty where nobody asks."""
 
     text: str
     language: str
     audio_s: float
     words: tuple[Word, ...] = ()
+    engine: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,13 @@ Heard = Callable[[Segment], None]
 
 @dataclass(frozen=True, slots=True)
 class SpokenChunk:
-    """PCM at 24 kHz, in order, without gap or repeat. ``degraded``: not the first-choice engine."""
+    """PCM at 24 kHz, in order, without gap or repeat. ``degraded``: not the first-choice engine. ``model`` is the
+    engine's, by its name in the manifest."""
 
     pcm: Pcm
     engine: str
     degraded: bool = False
+    model: str = ""
 
 
 class EngineError(Exception):

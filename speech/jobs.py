@@ -123,23 +123,27 @@ class Understood(Frame, frozen=True, kw_only=True, tag="understood"):
 
 
 class Transcribed(Frame, frozen=True, kw_only=True, tag="transcribed"):
-    """Last frame of a transcription. ``words``: (text, start_s, end_s, probability)."""
+    """Last frame of a transcription. ``words``: (text, start_s, end_s, probability). ``engine`` and ``model``
+    understood it."""
 
     text: str
     language: str
     audio_s: float
     compute_s: float
     words: list[tuple[str, float, float, float]] = []
+    engine: str = ""
+    model: str = ""
 
 
 class Spoken(Frame, frozen=True, kw_only=True, tag="spoken"):
-    """PCM16 at 24 kHz; ``offset_samples`` is its place within the phrase. ``engine`` speaks; ``degraded``: it
-    is not the first choice."""
+    """PCM16 at 24 kHz; ``offset_samples`` is its place within the phrase. ``engine`` speaks, with this ``model``;
+    ``degraded``: it is not the first choice."""
 
     offset_samples: int
     pcm: bytes
     engine: str
     degraded: bool = False
+    model: str = ""
 
 
 class SpokenAll(Frame, frozen=True, kw_only=True, tag="spoken_all"):

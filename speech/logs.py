@@ -27,8 +27,9 @@ CONTEXT = {
 }
 
 SECRETS = re.compile(
-    r"avb_(?:live|test)_[A-Za-z0-9]{4,}|\b(?:sk|rk|pk|ek|gsk|xai)[-_][A-Za-z0-9_-]{8,}"
+    r"avb_(?:live|test|platform|client)_[A-Za-z0-9]{4,}|\b(?:sk|rk|pk|ek|gsk|xai)[-_][A-Za-z0-9_-]{8,}"
     r"|(?i:\b(?:bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,})|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"
+    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+"
 )
 EMAILS = re.compile(r"[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}")
 # International form, or a separated national number of at least ten digits. Bare runs of digits are ids and sizes.
@@ -94,6 +95,13 @@ class JsonFormatter(logging.Formatter):
         return redact(self.lines.format(record))
 
 
+class NoHandshakes(logging.Filter):
+    """Drops uvicorn's lines on WebSocket handshakes: they hold the query, and with it who the caller is."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (isinstance(record.msg, str) and '"WebSocket %s"' in record.msg)
+
+
 class TextFormatter(logging.Formatter):
     """For a person at a terminal: time, level, service, whose call, message."""
 
@@ -114,7 +122,10 @@ def logging_config(*, service: str, level: str = "INFO", log_format: str = "auto
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"context": {"()": "speech.logs.ContextFilter", "service": service}},
+        "filters": {
+            "context": {"()": "speech.logs.ContextFilter", "service": service},
+            "no_handshakes": {"()": "speech.logs.NoHandshakes"},
+        },
         "formatters": {"line": {"()": formatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["context"]}},
         "root": {"handlers": ["stderr"], "level": level},
@@ -127,5 +138,6 @@ def logging_config(*, service: str, level: str = "INFO", log_format: str = "auto
             # It warns of each phrase whose words it joins, which is how it works.
             "phonemizer": {"level": "ERROR"},
             "uvicorn.access": {"handlers": [], "propagate": False},
+            "uvicorn.error": {"filters": ["no_handshakes"]},
         },
     }

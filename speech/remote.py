@@ -140,6 +140,8 @@ class RemoteSpeech:
                         language=frame.language,
                         audio_s=frame.audio_s,
                         words=tuple(Word(*word) for word in frame.words),
+                        engine=frame.engine,
+                        model=frame.model,
                     )
         raise AssertionError("frames() ends by raising or with the answer")
 
@@ -234,7 +236,7 @@ class Splice:
             pcm = audio.from_bytes(frame.pcm)[self.passed - offset :]
             if len(pcm):
                 self.passed += len(pcm)
-                return SpokenChunk(pcm, frame.engine, frame.degraded)
+                return SpokenChunk(pcm, frame.engine, frame.degraded, frame.model)
         return None
 
 

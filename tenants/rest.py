@@ -40,7 +40,7 @@ class HasScope(BasePermission):
             return False
         scope = view.read_scope if request.method in SAFE_METHODS else view.write_scope
         if not request.auth.may(scope):
-            missing = ScopeMissing(scope)
+            missing = ScopeMissing(scope, request.auth.kind)
             raise ScopeRequired(missing.message, missing.code)
         return True
 

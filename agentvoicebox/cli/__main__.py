@@ -12,6 +12,7 @@ COMMANDS = {
     "call": "call",
     "models": "models",
     "tenant": "tenant",
+    "people": "people",
     "audit": "audit",
     "manage": "manage",
     "encryption": "encryption",

@@ -28,6 +28,7 @@ STAGES = {
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="write what was heard to this WAV")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per turn instead of the dialogue")
 @click.option("--url", help="ws://… or wss://…/v1/realtime; without it the one that ./avb up started")
+@click.option("--end-user", default="", help="whom the call is for, as usage, limits and privacy know them")
 @click.option("--key", help="API key; without it the demo key", envvar="AVB_API_KEY")
 @click.option("--barge-in", "barge_in_ms", type=click.IntRange(0), metavar="MS", help="speak over each answer after MS")
 @click.option("--format", "audio_format", type=click.Choice(["pcm", "pcmu", "pcma"]), default="pcm", show_default=True)
@@ -38,6 +39,7 @@ def command(
     out: Path | None,
     as_json: bool,
     url: str | None,
+    end_user: str,
     key: str | None,
     barge_in_ms: int | None,
     audio_format: str,
@@ -61,7 +63,7 @@ def command(
         except ValueError as error:
             raise click.BadParameter(f"{wav}: {error}") from error
         clips.append((wav, resample(pcm, hz, TTS_HZ)))
-    caller = Caller(url, key, f"agent:{agent}", format=f"audio/{audio_format}")
+    caller = Caller(url, key, f"agent:{agent}", format=f"audio/{audio_format}", end_user=end_user)
     try:
         heard = asyncio.run(_call(caller, clips, barge_in_ms, timeout_s, as_json))
     except CallFailed as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 import websockets
@@ -97,10 +98,17 @@ class Loudspeaker:
         self.item_id = ""
 
 
+def with_query(url: str, asked: dict[str, str]) -> str:
+    """``asked`` beside what the address asks for already; what both name is the address's."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=urlencode(asked | dict(parse_qsl(parts.query)))))
+
+
 class Caller:
     """``async with Caller(url, key, model) as caller: turn = await caller.speak(pcm)``.
 
-    ``on_event`` sees every server event as it comes; ``format`` is audio/pcm, audio/pcmu or audio/pcma.
+    ``on_event`` sees every server event as it comes; ``format`` is audio/pcm, audio/pcmu or audio/pcma; ``end_user``
+    is whom the call is for.
     """
 
     def __init__(
@@ -110,9 +118,10 @@ class Caller:
         model: str,
         *,
         format: str = "audio/pcm",  # noqa: A002 - the wire's word
+        end_user: str = "",
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
-        self._url = f"{url}?model={model}"
+        self._url = with_query(url, {"model": model} | ({"user": end_user} if end_user else {}))
         self._key = key
         self._format = format
         self._on_event = on_event

@@ -252,6 +252,21 @@ def revoke_key(public_id: str) -> None:
     click.echo(f"{public_id} is revoked")
 
 
+@command.command()
+@click.argument("slug")
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, help="a scope; several times; without it all of a tenant")
+@operating
+def api_key(slug: str, name: str, scopes: tuple[str, ...]) -> None:
+    """Make an API key of a tenant. It is shown this once."""
+    from tenants.keys.operations import issue_key
+    from tenants.lifecycle.queries import find_tenant
+
+    issued, secret = issue_key(tenant=find_tenant(slug), name=name, scopes=scopes or None)
+    click.echo(f"{issued.public_id}  {', '.join(issued.scopes)}", err=True)
+    click.echo(secret)
+
+
 def _follow(slug: str, timeout_s: float) -> None:
     """Print each step of a creation until the tenant is open."""
     from tenants.lifecycle.queries import find_tenant

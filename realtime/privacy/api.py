@@ -1,6 +1,5 @@
 """``/api/v1/privacy/``: exports and erasures of end users, legal holds; and holds of single conversations."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -32,6 +31,7 @@ from realtime.privacy.serializers import (
 )
 from realtime.privacy.subjects import EndUserInvalid
 from realtime.recordings.storage import ObjectMissing, StorageUnavailable
+from realtime.recordings.threads import read_in_thread
 from tenants.api.shapes import PageQuery
 from tenants.encryption.errors import EncryptionError
 from tenants.envelope import EnvelopeRenderer, ProblemRenderer
@@ -144,7 +144,7 @@ class ExportFile(PrivacyView):
 
 async def _stream(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Each piece is fetched in a thread: this runs on the event loop that calls run on."""
-    while (piece := await asyncio.to_thread(_next, pieces)) is not ENDED:
+    while (piece := await read_in_thread(_next, pieces)) is not ENDED:
         yield piece
 
 

@@ -1,6 +1,5 @@
 """``/api/v1/recordings/``: what calls sounded like, and ``/api/v1/recording-policy/``: which calls are recorded."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
@@ -28,6 +27,7 @@ from realtime.recordings.serializers import (
     RecordingSerializer,
 )
 from realtime.recordings.storage import StorageUnavailable
+from realtime.recordings.threads import read_in_thread
 from tenants.encryption.errors import EncryptionError
 from tenants.envelope import EnvelopeRenderer, ProblemRenderer
 from tenants.permissions import Scope
@@ -208,7 +208,7 @@ class RecordingContent(RecordingView):
 async def _stream(first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Each piece is fetched in a thread: this runs on the event loop that calls run on."""
     yield first
-    while (piece := await asyncio.to_thread(_next, pieces)) is not ENDED:
+    while (piece := await read_in_thread(_next, pieces)) is not ENDED:
         yield piece
 
 

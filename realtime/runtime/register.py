@@ -26,6 +26,8 @@ FLUSH_S = 0.02
 RETRY_S = 1.0
 RECORD_TTL_S = 3 * HEARTBEAT_TTL_S
 """Longer than the heartbeat, so that the sweeper still finds out what it is that ended."""
+CHANGES_MAX = 10_000
+"""Changes that wait while Redis is away; beyond that only beginnings and ends do."""
 TENANTS_KEY = "avb:sessions:tenants"
 
 Kind = Literal["session.created", "session.updated", "session.closed"]
@@ -131,7 +133,10 @@ class SessionRegister:
         reason: str = "",
     ) -> None:
         self._dirty.add(record.id)
-        self._changes.append(SessionChange(type=kind, session=record, reason=reason))
+        # A client may change its session as often as it likes, also while Redis takes nothing; the record that is
+        # written then is the present one.
+        if kind != "session.updated" or len(self._changes) < CHANGES_MAX:
+            self._changes.append(SessionChange(type=kind, session=record, reason=reason))
         self._wake.set()
 
     async def start(self) -> None:

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from tenants.authentication import ScopeRequired
 from tenants.errors import TenancyError
 from tenants.keys import operations, queries
+from tenants.keys.bounds import KeyBound
 from tenants.keys.queries import ScopeMissing
 from tenants.keys.serializers import (
     KeyChangeSerializer,
@@ -47,7 +48,7 @@ class KeyView(TenantAPIView):
 
     def require_limits_scope(self, fields: dict[str, object]) -> None:
         if fields.get("limits") is not None and not self.principal.may(Scope.LIMITS_WRITE):
-            missing = ScopeMissing(Scope.LIMITS_WRITE)
+            missing = ScopeMissing(Scope.LIMITS_WRITE, self.principal.kind)
             raise ScopeRequired(missing.message, missing.code)
 
 
@@ -123,6 +124,6 @@ class KeyRotation(KeyView):
 
 def refusal(error: TenancyError) -> ValidationError | ScopeRequired:
     """How the API tells of what an operation refused."""
-    if isinstance(error, operations.ScopeNotHeld):
+    if isinstance(error, operations.ScopeNotHeld | KeyBound):
         return ScopeRequired({error.param: [ErrorDetail(error.message, error.code)]})
     return ValidationError({error.param: [ErrorDetail(error.message, getattr(error, "code", "invalid"))]})

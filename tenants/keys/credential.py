@@ -1,4 +1,4 @@
-"""What an API key opens, as gateways keep it at hand: in Redis for a short while, so that no query is needed.
+"""What an API key, a client or a person opens; keys' as gateways keep them at hand, in Redis for a short while.
 
 Only what opens something is kept; what was refused is looked up anew each time, which the door bounds per address.
 When a key changes, its entry is replaced by a mark that it was forgotten. Whoever had read the old row a moment before
@@ -15,16 +15,20 @@ from tenants.keys.networks import is_allowed
 from tenants.keys.refusals import AddressRefused, KeyExpired, ScopeMissing
 from tenants.limits.allowance import Allowance, Party
 
+Kind = Literal["key", "client", "person"]
+"""Whose it is: an API key's, an OAuth client's, or that of a person who is signed in."""
+
 FORGOTTEN_S = 10
 """How long the mark stays: longer than any read of a row that began before the change."""
 FORGOTTEN = b""
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """``tenant`` is the schema name; ``agent`` the slug of the default agent or empty; ``expires_at`` Unix time in
-    seconds. ``secret_hash`` is SHA-256 in hex, empty where there is none."""
+    """``id`` is ``key_…``, the client id of an OAuth client, or ``person_`` and a primary key. ``tenant`` is the schema
+    name; ``agent`` the slug of the default agent or empty; ``expires_at`` Unix time in seconds. ``secret_hash`` is
+    SHA-256 in hex, empty where there is none."""
 
-    kind: Literal["key", "client"]
+    kind: Kind
     id: str
     name: str
     tenant: str
@@ -47,7 +51,17 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
         if not is_allowed(address, self.networks):
             raise AddressRefused(address)
         if scope is not None and scope not in self.scopes:
-            raise ScopeMissing(scope)
+            raise ScopeMissing(scope, self.kind)
+
+
+def id_of_person(primary_key: int) -> str:
+    """A person's ``id``."""
+    return f"person_{primary_key}"
+
+
+def person_of(person_id: str) -> int:
+    """And back."""
+    return int(person_id.removeprefix("person_"))
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -56,3 +56,9 @@ def client_address(peer: str, forwarded_for: str, trusted_proxies: Iterable[str]
             break
         address = before
     return str(address)
+
+
+def subscriber_of(address: str) -> str:
+    """By whom to count: an IPv4 address, and of IPv6 the /64, which one subscriber has all of."""
+    read = read_address(address)
+    return str(ipaddress.ip_network((read, 64), strict=False)) if isinstance(read, ipaddress.IPv6Address) else address

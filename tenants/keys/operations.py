@@ -1,7 +1,7 @@
 """What can be done to API keys. Each function is one transaction; refusals are named exceptions.
 
 Nobody grants what they do not have: a key or a person gives only scopes of their own, also by rotating, which shows
-the new secret of a key to whoever asks for it.
+the new secret of a key to whoever asks for it. Networks, limits and ends bind what a key makes as they bind itself.
 """
 
 import secrets
@@ -18,11 +18,12 @@ from tenants.access import AccessEnded, announce, forget
 from tenants.audit.operations import record
 from tenants.errors import TenancyError
 from tenants.keys import networks
+from tenants.keys.bounds import BOUNDS, require_bounds
 from tenants.keys.secret import draw_secret, hash_secret, shown_prefix
 from tenants.limits.names import LimitInvalid, check_limits
 from tenants.limits.queries import tenant_limits
 from tenants.models import SLUG, ApiKey, Tenant
-from tenants.permissions import TENANT_SCOPES
+from tenants.permissions import TENANT_SCOPES, Scope
 from tenants.principal import Principal, acting
 
 NAME_CHARACTERS = 200
@@ -72,7 +73,7 @@ def issue_key(
 ) -> tuple[ApiKey, str]:
     """The key and its secret, which is shown this once and kept nowhere. No scopes means all.
 
-    Raises ScopeUnknown, ScopeNotHeld, KeyInvalid and TooManyKeys.
+    Raises ScopeUnknown, ScopeNotHeld, KeyBound, KeyInvalid and TooManyKeys.
     """
     given = {
         "name": name,
@@ -85,6 +86,7 @@ def issue_key(
     with transaction.atomic():
         fields = _checked(tenant, given)
         _require_held(set(fields["scopes"]))
+        require_bounds(fields)
         live = ApiKey.objects.filter(tenant=tenant, revoked_at=None).count()
         if live >= settings.API_KEYS_PER_TENANT:
             raise TooManyKeys(f"This tenant has {live} API keys; revoke those that are not needed.", "name")
@@ -96,13 +98,18 @@ def issue_key(
 def change_key(*, key: ApiKey, **fields: Any) -> ApiKey:
     """Other values for name, scopes, agent, allowed_networks, limits or expires_at; they hold from the commit on.
 
-    Calls in progress keep the limits they began with. Raises ScopeUnknown, ScopeNotHeld, KeyInvalid and KeyEnded.
+    Calls in progress keep the limits they began with; without the scope for them they end. What binds a key is changed
+    by who holds its scopes. Raises ScopeUnknown, ScopeNotHeld, KeyBound, KeyInvalid and KeyEnded.
     """
     with transaction.atomic():
         key = _hold(key)
         before = _seen(key)
         checked = _checked(key.tenant, fields)
-        _require_held(set(checked.get("scopes", ())) - set(key.scopes))
+        given = set(checked.get("scopes", ())) - set(key.scopes)
+        rebound = any(checked[name] != getattr(key, name) for name in BOUNDS if name in checked)
+        _require_held(given | set(key.scopes) if rebound else given)
+        if given or rebound:
+            require_bounds({name: getattr(key, name) for name in BOUNDS} | checked)
         if key.replaced_by_id and "expires_at" in checked:
             raise KeyEnded("This key was rotated: its end is set.", "expires_at")
         for name, value in checked.items():
@@ -112,7 +119,10 @@ def change_key(*, key: ApiKey, **fields: Any) -> ApiKey:
         if not changed:
             return key
         key.save(update_fields=list(checked))
-        forget(tenant=key.tenant.schema_name, key_id=key.public_id)
+        if Scope.REALTIME in set(before["scopes"]) - set(key.scopes):
+            announce(AccessEnded(tenant=key.tenant.schema_name, key_id=key.public_id, reason="api_key_revoked"))
+        else:
+            forget(tenant=key.tenant.schema_name, key_id=key.public_id)
         record(
             action="api_key.updated",
             target=key.public_id,
@@ -125,7 +135,7 @@ def change_key(*, key: ApiKey, **fields: Any) -> ApiKey:
 
 def rotate_key(*, key: ApiKey, overlap_hours: float | None = None) -> tuple[ApiKey, str]:
     """A new key in place of this one, and its secret. The old one opens for so many hours yet; 0 ends it at once, None
-    is ``AVB_KEY_ROTATION_HOURS``. Raises KeyEnded, KeyInvalid and ScopeNotHeld."""
+    is ``AVB_KEY_ROTATION_HOURS``. Raises KeyEnded, KeyInvalid, ScopeNotHeld and KeyBound."""
     hours = settings.KEY_ROTATION_HOURS if overlap_hours is None else overlap_hours
     if not 0 <= hours <= ROTATION_HOURS_MAX:
         raise KeyInvalid(f"overlap_hours is from 0 to {ROTATION_HOURS_MAX}; got {hours:g}.", "overlap_hours")
@@ -134,6 +144,7 @@ def rotate_key(*, key: ApiKey, overlap_hours: float | None = None) -> tuple[ApiK
         if key.replaced_by_id:
             raise KeyEnded("This key was rotated already; rotate the one that took its place.", "key_id")
         _require_held(set(key.scopes))
+        require_bounds({name: getattr(key, name) for name in BOUNDS})
         now = timezone.now()
         if key.expires_at and key.expires_at <= now:
             raise KeyEnded("This key has expired; make another one.", "key_id")

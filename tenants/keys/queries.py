@@ -8,8 +8,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django_tenants.utils import get_public_schema_name, schema_context
 
-from tenants.ended import AccessEnded
-from tenants.keys.credential import Credential
+from tenants.ended import AccessEnded, EndReason
+from tenants.keys.credential import Credential, Kind, id_of_person, person_of
 from tenants.keys.refusals import (
     AddressRefused,
     InvalidKey,
@@ -23,7 +23,8 @@ from tenants.keys.secret import PREFIXES, hash_secret
 from tenants.lifecycle.queries import CLOSED
 from tenants.limits.allowance import Allowance
 from tenants.limits.queries import tenant_limits
-from tenants.models import ApiKey, OAuthClient, Tenant, TenantStatus
+from tenants.models import ApiKey, Membership, OAuthClient, Tenant, TenantStatus
+from tenants.permissions import ROLE_SCOPES, Role, Scope
 from tenants.principal import Principal
 
 __all__ = [
@@ -40,8 +41,16 @@ __all__ = [
     "find_key_by_id",
     "list_keys",
     "principal_of",
+    "require_active",
     "require_scope",
 ]
+
+REVOKED: dict[Kind, EndReason] = {
+    "key": "api_key_revoked",
+    "client": "oauth_client_revoked",
+    "person": "member_removed",
+}
+"""What it is called when one of a kind is gone."""
 
 
 def find_key(secret: str) -> ApiKey:
@@ -74,13 +83,18 @@ def _usable(key: ApiKey) -> ApiKey:
     return key
 
 
-def _require_usable(key: ApiKey | OAuthClient) -> None:
-    if key.revoked_at:
+def _require_usable(holder: ApiKey | OAuthClient) -> None:
+    if holder.revoked_at:
         raise KeyRevoked
-    if (expires_at := getattr(key, "expires_at", None)) and expires_at <= timezone.now():
+    if (expires_at := getattr(holder, "expires_at", None)) and expires_at <= timezone.now():
         raise KeyExpired
-    if key.tenant.status != TenantStatus.ACTIVE:
-        raise TenantSuspended(*CLOSED[TenantStatus(key.tenant.status)])
+    require_active(holder.tenant)
+
+
+def require_active(tenant: Tenant) -> None:
+    """Raises TenantSuspended."""
+    if tenant.status != TenantStatus.ACTIVE:
+        raise TenantSuspended(*CLOSED[TenantStatus(tenant.status)])
 
 
 def list_keys(tenant: Tenant) -> QuerySet[ApiKey]:
@@ -103,41 +117,60 @@ def credential_of(key: ApiKey) -> Credential:
     )
 
 
-def find_ended_access(inside: Collection[tuple[str, str, str]]) -> list[AccessEnded]:
-    """Of these (key or client, tenant, its id), those that open nothing any more, in one query for each kind.
+def find_ended_access(inside: Collection[tuple[Kind, str, str]]) -> list[AccessEnded]:
+    """Of these credentials (kind, tenant, id), those that open nothing any more, in one query for each kind.
 
     What is gone counts as revoked.
     """
-    ids = {kind: {key_id for one, _, key_id in inside if one == kind} for kind in ("key", "client")}
     with schema_context(get_public_schema_name()), transaction.atomic():
-        found: dict[tuple[str, str], ApiKey | OAuthClient] = {
-            ("key", key.public_id): key
-            for key in ApiKey.objects.select_related("tenant").filter(public_id__in=ids["key"])
-        }
-        if ids["client"]:
-            clients = OAuthClient.objects.select_related("tenant").filter(client_id__in=ids["client"])
-            found |= {("client", client.client_id): client for client in clients}
+        found = _find_holders(inside)
     ended = []
     for kind, tenant, key_id in inside:
-        key = found.get((kind, key_id))
+        holder = found.get((kind, tenant, key_id))
         try:
-            if key is None or key.tenant.schema_name != tenant:
+            if holder is None:
                 raise KeyRevoked
-            _require_usable(key)
+            if isinstance(holder, Membership):
+                require_active(holder.tenant)
+                # Calls are what most people are inside with; who may hold none may do nothing else under /v1 for long.
+                if Scope.REALTIME not in ROLE_SCOPES[Role(holder.role)]:
+                    ended.append(AccessEnded(tenant=tenant, key_id=key_id, reason="role_changed"))
+            else:
+                _require_usable(holder)
         except KeyExpired:
             ended.append(AccessEnded(tenant=tenant, key_id=key_id, reason="api_key_expired"))
         except TenantSuspended as refusal:
             deleted = refusal.code == "tenant_deleted"
             ended.append(AccessEnded(tenant=tenant, reason="tenant_deleted" if deleted else "tenant_suspended"))
         except KeyRevoked:
-            ended.append(AccessEnded(tenant=tenant, key_id=key_id, reason="api_key_revoked"))
+            ended.append(AccessEnded(tenant=tenant, key_id=key_id, reason=REVOKED[kind]))
     return ended
+
+
+def _find_holders(
+    inside: Collection[tuple[Kind, str, str]],
+) -> dict[tuple[Kind, str, str], ApiKey | OAuthClient | Membership]:
+    """The rows behind these credentials, by the same three; a person's while their account is open."""
+    ids: dict[Kind, set[str]] = {kind: {key_id for one, _, key_id in inside if one == kind} for kind in REVOKED}
+    found: dict[tuple[Kind, str, str], ApiKey | OAuthClient | Membership] = {}
+    if ids["key"]:
+        for key in ApiKey.objects.select_related("tenant").filter(public_id__in=ids["key"]):
+            found["key", key.tenant.schema_name, key.public_id] = key
+    if ids["client"]:
+        for client in OAuthClient.objects.select_related("tenant").filter(client_id__in=ids["client"]):
+            found["client", client.tenant.schema_name, client.client_id] = client
+    if ids["person"]:
+        people = {person_of(one) for one in ids["person"]}
+        members = Membership.objects.select_related("tenant").filter(user__in=people, user__is_active=True)
+        for member in members:
+            found["person", member.tenant.schema_name, id_of_person(member.user_id)] = member
+    return found
 
 
 def require_scope(key: ApiKey, scope: str) -> None:
     """Raises ScopeMissing."""
     if scope not in key.scopes:
-        raise ScopeMissing(scope)
+        raise ScopeMissing(scope, "key")
 
 
 def principal_of(key: ApiKey, address: str) -> Principal:

@@ -47,11 +47,28 @@ class AddressRefused(KeyRefused):
         super().__init__()
 
 
+LACKING = {
+    "key": "The API key lacks",
+    "client": "The OAuth client's token lacks",
+    "person": "Your role in this tenant lacks",
+    "operator": "This platform operator lacks",
+    "system": "The system lacks",
+}
+"""By the kind of ``tenants.principal.Principal``."""
+
+
 class ScopeMissing(KeyRefused):
-    """The key is good, but not for this."""
+    """Whoever asks is known, but not for this. ``kind`` as in ``tenants.principal.Principal``."""
 
     code = "insufficient_scope"
 
-    def __init__(self, scope: str) -> None:
-        self.message = f"The API key lacks the scope {str(scope)!r}."
+    def __init__(self, scope: str, kind: str) -> None:
+        self.message = f"{LACKING[kind]} the scope {str(scope)!r}."
         super().__init__()
+
+
+class MemberRemoved(KeyRefused):
+    """The person does not belong to the tenant any more, or their account is closed."""
+
+    code = "member_removed"
+    message = "Whoever made this client secret does not belong to the tenant any more."

@@ -4,6 +4,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from tenants.addresses import request_address
 from tenants.keys.queries import KeyRefused
 from tenants.lifecycle.platform_keys import PREFIX, find_platform_key, principal_of, touch_platform_key
 from tenants.principal import Principal
@@ -21,7 +22,7 @@ class PlatformKeyAuthentication(BaseAuthentication):
         except KeyRefused as refusal:
             raise AuthenticationFailed(refusal.message, refusal.code) from refusal
         touch_platform_key(key=key)
-        return None, principal_of(key, request.META.get("REMOTE_ADDR", ""))
+        return None, principal_of(key, request_address(request))
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

@@ -92,6 +92,8 @@ for i = 1, count do
     if refused == 0 then
       if not redis.call('ZSCORE', book, member) then used[i] = used[i] + 1 end
       redis.call('ZADD', book, string.format('%.6f', (now + window) / 1000000), member)
+      -- The tenant's own set is the register's. The others go with the last place in them, should nobody come in.
+      if string.find(book, ':sessions:', 1, true) then redis.call('PEXPIRE', book, window / 1000 + 1000) end
     end
   elseif kind ~= 'count' then
     local slot = member

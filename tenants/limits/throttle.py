@@ -9,6 +9,7 @@ from http import HTTPStatus
 from django.conf import settings
 from rest_framework.exceptions import APIException
 
+from tenants.keys.networks import subscriber_of
 from tenants.keys.operations import note_address
 from tenants.limits.allowance import Allowance, Party, fingerprint
 from tenants.limits.counter import Counter
@@ -64,7 +65,7 @@ def anonymous_counter(address: str) -> Counter:
     return Counter(
         name="anonymous_requests_per_minute",
         level="address",
-        key=f"avb:address:{fingerprint(address)}:requests_per_minute",
+        key=f"avb:address:{fingerprint(subscriber_of(address))}:requests_per_minute",
         limit=settings.ANONYMOUS_REQUESTS_PER_MINUTE,
         window_s=MINUTE_S,
         cost=1,
@@ -76,7 +77,7 @@ def access_note(tenant: str, key_id: str, address: str) -> Counter:
     return Counter(
         name="access",
         level="key",
-        key=f"avb:{tenant}:key:{key_id}:from:{fingerprint(address)}",
+        key=f"avb:{tenant}:key:{key_id}:from:{fingerprint(subscriber_of(address))}",
         limit=1,
         window_s=settings.KEY_ACCESS_AUDIT_S,
         cost=0,

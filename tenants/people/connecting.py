@@ -2,28 +2,82 @@
 
 import ipaddress
 import socket
-from typing import Any
+import threading
+from contextlib import suppress
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Self
 
 import requests
 from django.conf import settings
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 
 MAX_ANSWER_BYTES = 1024 * 1024
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class AddressRefused(OSError):
     """The name leads to an address that is not public; ``requests`` wraps it in its ConnectionError."""
 
 
+class _Deadline:
+    """All of a request ends here. A socket's time limit begins anew with each byte, so it holds a thread for as long as
+    the other side likes to send another one."""
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def watch(self, sock: socket.socket) -> None:
+        # Another handle of the connection: TLS takes the socket itself away.
+        self._sockets.append(sock.dup())
+        if self.passed:
+            self._end()
+
+    def _end(self) -> None:
+        self.passed = True
+        for sock in self._sockets:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        self._before = _deadline.set(self)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        _deadline.reset(self._before)
+        self._timer.cancel()
+        self._timer.join()
+        for sock in self._sockets:
+            sock.close()
+
+
+_deadline: ContextVar[_Deadline] = ContextVar("deadline")
+
+
+def is_public(written: str) -> bool:
+    """Whether the address is somebody's on the internet, also where it is IPv4 in IPv6's clothes."""
+    address = ipaddress.ip_address(written.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if address in NAT64:
+            inner = ipaddress.IPv4Address(address.packed[-4:])
+        address = inner or address
+    return address.is_global and not address.is_multicast
+
+
 def _refuse_private(sock: socket.socket) -> socket.socket:
     """Looks at where the connection really goes, so that no name can change its mind between a check and its use."""
-    address = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    if not (mapped.is_global and not mapped.is_multicast) and not settings.SSO_PRIVATE_ISSUERS:
+    if not is_public(sock.getpeername()[0]) and not settings.SSO_PRIVATE_ISSUERS:
         sock.close()
         raise AddressRefused("The identity provider's address is not a public one.")
+    _deadline.get().watch(sock)
     return sock
 
 
@@ -52,7 +106,8 @@ class _PublicAdapter(HTTPAdapter):
 
 
 class PublicSession(requests.Session):
-    """Time limits on every request, no proxy and no credentials from the environment, no redirects, bounded answers."""
+    """A time limit on all of a request, no proxy and no credentials from the environment, no redirects, bounded
+    answers."""
 
     def __init__(self, timeout_s: float) -> None:
         super().__init__()
@@ -66,9 +121,17 @@ class PublicSession(requests.Session):
         if not url.startswith("https://") and not settings.SSO_PRIVATE_ISSUERS:
             raise requests.exceptions.InvalidSchema("An identity provider is asked over https:// only.")
         kwargs |= {"timeout": self._timeout_s, "allow_redirects": False, "stream": True}
-        response = super().request(method, url, **kwargs)
-        body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
-        response.close()
+        with _Deadline(self._timeout_s) as deadline:
+            try:
+                response = super().request(method, url, **kwargs)
+                body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
+                response.close()
+            except HTTPError as error:
+                raise requests.ConnectionError(type(error).__name__) from error
+            finally:
+                self.close()  # no connection outlives its request and its watch
+        if deadline.passed:
+            raise requests.Timeout("The identity provider took too long.")
         if len(body) > MAX_ANSWER_BYTES:
             raise requests.exceptions.ContentDecodingError("The identity provider's answer is too long.")
         response._content = body

@@ -7,13 +7,14 @@ from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 from rest_framework.request import Request
 
 from tenants.errors import TenancyError
+from tenants.keys.bounds import KeyBound
 from tenants.models import Tenant
 from tenants.people import invitations, operations, sign_on
 from tenants.people.oauth import clients
 from tenants.people.standing import find_standing
 from tenants.permissions import Role
 
-FORBIDDEN = (operations.OwnersOnly, clients.ClientScopesRefused)
+FORBIDDEN = (operations.OwnersOnly, operations.RoleBeyond, clients.ClientScopesRefused, KeyBound)
 CONFLICTS = (
     operations.LastOwner, invitations.AlreadyMember, invitations.AlreadyInvited, invitations.InvitationsExhausted,
     invitations.InvitationOver, sign_on.DomainUnproven, clients.ClientsExhausted, clients.ClientGone,

@@ -17,7 +17,7 @@ from django.utils import timezone
 from tenants.audit.operations import record
 from tenants.errors import TenancyError
 from tenants.models import Invitation, Membership, Tenant, User
-from tenants.people.operations import OwnersOnly, check_role
+from tenants.people.operations import OwnersOnly, check_role, require_role_held
 from tenants.people.queries import find_invitation, hash_token, hide_email
 from tenants.permissions import Role
 from tenants.principal import Principal, acting
@@ -57,11 +57,12 @@ class PasswordRefused(TenancyError):
 
 @transaction.atomic
 def invite(*, tenant: Tenant, email: str, role: str, invited_by: User | None, as_owner: bool) -> tuple[Invitation, str]:
-    """The invitation, and the token for the link. Raises RoleUnknown, OwnersOnly, AlreadyMember, AlreadyInvited or
-    InvitationsExhausted."""
+    """The invitation, and the token for the link. Raises RoleUnknown, OwnersOnly, RoleBeyond, AlreadyMember,
+    AlreadyInvited or InvitationsExhausted."""
     check_role(role)
     if role == Role.OWNER and not as_owner:
         raise OwnersOnly("Only an owner invites owners.", "role")
+    require_role_held(role)
     Tenant.objects.select_for_update().get(pk=tenant.pk)
     email, now = email.lower(), timezone.now()
     if Membership.objects.filter(tenant=tenant, user__email=email).exists():
@@ -84,10 +85,12 @@ def invite(*, tenant: Tenant, email: str, role: str, invited_by: User | None, as
 
 @transaction.atomic
 def resend(*, invitation: Invitation, as_owner: bool) -> tuple[Invitation, str]:
-    """A new link with a new term; the old one opens nothing any more. Raises InvitationOver or OwnersOnly."""
+    """A new link with a new term; the old one opens nothing any more. Raises InvitationOver, OwnersOnly or
+    RoleBeyond."""
     invitation = _lock(invitation)
     if invitation.role == Role.OWNER and not as_owner:
         raise OwnersOnly("Only an owner invites owners.", "invitation")
+    require_role_held(invitation.role)
     token, invitation.expires_at = _draw()
     invitation.token_hash, invitation.mailed_at = hash_token(token), None
     invitation.save(update_fields=["token_hash", "expires_at", "mailed_at"])

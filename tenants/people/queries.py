@@ -24,6 +24,11 @@ def find_person(email: str) -> User | None:
     ).first()
 
 
+def has_account(email: str) -> bool:
+    """Whoever it belongs to, and whether it is proven or not."""
+    return User.objects.filter(email=email.lower()).exists()
+
+
 def members(schema: str) -> QuerySet[Membership]:
     return Membership.objects.filter(tenant__schema_name=schema).select_related("user", "tenant")
 

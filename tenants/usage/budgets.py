@@ -156,8 +156,10 @@ def _tell(tenant: Tenant, alert: BudgetAlert) -> None:
     if not addresses:
         return
     scope = f" of the agent {budget.agent}" if budget.agent else ""
+    # Names are the tenant's own to choose; a subject has one line.
+    subject = " ".join(f"{tenant.name}: {alert.threshold} % of the budget {budget.name} is used up".split())
     EmailMessage(
-        subject=f"{tenant.name}: {alert.threshold} % of the budget {budget.name} is used up",
+        subject=subject,
         body=(
             f"In {alert.month:%B %Y} (UTC) the use{scope} of {tenant.name} has cost {alert.spent:.2f} "
             f"{budget.currency}: {alert.threshold} % of the monthly budget {budget.name} "

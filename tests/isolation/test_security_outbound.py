@@ -4,11 +4,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 import requests
+from django.core import mail
+from django.test import Client
+from django.utils import timezone
+from django_tenants.utils import tenant_context
 
+from tenants.audit.models import Entry
+from tenants.lifecycle.platform_keys import issue_platform_key
 from tenants.people.connecting import PublicSession, is_public
+from tenants.usage import budgets
+from tenants.usage.models import BudgetAlert
+from tests.record.world import World
 
 DRIP_S = 0.05
 
@@ -63,3 +73,22 @@ def test_no_address_of_our_own_network_is_public(address: str) -> None:
 @pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700:4700::1111", "64:ff9b::5db8:d70e"])
 def test_public_addresses_are(address: str) -> None:
     assert is_public(address)
+
+
+def test_a_name_with_a_line_break_makes_no_header_and_stops_no_mail(world: World) -> None:
+    with tenant_context(world.alpha.tenant):
+        budget = budgets.set_budget(name="calls\nBcc: mallory@elsewhere.localhost", amount=Decimal(10), currency="EUR")
+        month = budgets.first_of_month(timezone.now())
+        BudgetAlert.objects.create(budget=budget, month=month, threshold=50, spent=Decimal(5))
+        assert budgets.tell_alerts(tenant=world.alpha.tenant) == 1
+    assert "calls Bcc: mallory@elsewhere.localhost" in mail.outbox[0].subject
+    assert mail.outbox[0].recipients() == [world.alpha.owner.email]
+
+
+def test_the_audit_has_the_address_of_an_operators_program_behind_a_proxy(world: World, settings) -> None:
+    settings.TRUSTED_PROXIES = ["127.0.0.1"]
+    _, secret = issue_platform_key(name="ops")
+    client = Client(headers={"Authorization": f"Bearer {secret}", "X-Forwarded-For": "198.51.100.7"})
+    answer = client.post("/api/v1/plans/", {"slug": "seen", "name": "Seen"}, content_type="application/json")
+    assert answer.status_code == 201, answer.content
+    assert Entry.objects.order_by("-seq").first().address == "198.51.100.7"

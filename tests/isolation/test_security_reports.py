@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.utils.log import log_response
 
-from speech.logs import redact
+from agentvoicebox.logs import TenantContextFilter
+from speech.logs import JsonFormatter, redact
 
 ROOT = Path(__file__).parents[2]
 PRIVATE = ["what the caller said", "jane", "0123456789", "IdemKey-1", "invitation-token", "192.0.2.1", "901820"]
@@ -85,3 +89,14 @@ def test_a_report_says_where_and_not_what(tmp_path: Path) -> None:
 def test_no_kind_of_secret_stands_in_a_log(secret: str) -> None:
     assert redact(f"refused: {secret}!") == "refused: [secret]!"
     assert redact("avb_llm_tokens_in avb_spool") == "avb_llm_tokens_in avb_spool"
+
+
+def test_a_refused_request_is_logged_without_its_parameters(caplog: pytest.LogCaptureFixture) -> None:
+    request = RequestFactory().get("/accounts/sso/sso_1/callback/?code=once-only&state=s&user=jane")
+    log_response("Forbidden: %s", request.path, response=HttpResponse(status=403), request=request)
+    record = caplog.records[-1]
+    assert TenantContextFilter("gateway").filter(record)
+    line = JsonFormatter().format(record)
+    assert json.loads(line)["status_code"] == 403
+    assert "once-only" not in line
+    assert "jane" not in line

@@ -13,6 +13,7 @@ from agentvoicebox.stack.valkey import EmbeddedValkey
 from realtime.archive.events import CallEnded, decode_event, stream_key
 from realtime.archive.sweeping import sweep_sessions
 from realtime.runtime.register import (
+    CHANGES_MAX,
     HEARTBEAT_TTL_S,
     SessionRecord,
     SessionRegister,
@@ -157,3 +158,12 @@ async def test_a_call_whose_gateway_is_gone_is_ended_once(
         assert (ended.session_id, ended.seq, ended.reason) == ("sess_1", 0, "lost")
         assert 69 <= ended.duration_s <= 72
     assert [found.id for found in await two.read("acme")] == ["sess_2"]
+
+
+async def test_what_a_client_changes_while_redis_is_away_fills_no_memory() -> None:
+    register = SessionRegister("redis://127.0.0.1:1/0", "one")
+    register.enter(record())
+    for n in range(CHANGES_MAX + 1_000):
+        register.change("sess_1", voice=("alloy", "echo")[n % 2])
+    assert len(register._changes) == CHANGES_MAX
+    assert register._live["sess_1"].voice == "echo", "the record itself is the present one"

@@ -101,6 +101,8 @@ def ensure_owner(tenant: Tenant, password: str) -> str:
         user = user or User(email=EMAIL, name="Demo owner")
         user.set_password(password)
         user.save()
+    # Without a proven address nobody gets past the sign-in.
+    user.emailaddress_set.update_or_create(email=EMAIL, defaults={"verified": True, "primary": True})
     add_member(tenant=tenant, email=EMAIL, role=Role.OWNER)
     return password
 

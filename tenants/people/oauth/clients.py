@@ -13,6 +13,7 @@ from tenants.access import announce
 from tenants.audit.operations import record
 from tenants.ended import AccessEnded
 from tenants.errors import TenancyError
+from tenants.keys.bounds import require_unbound
 from tenants.keys.secret import ALPHABET, hash_secret
 from tenants.models import OAuthClient, Tenant
 from tenants.permissions import TENANT_SCOPES, Scope
@@ -43,8 +44,9 @@ def create_client(
 ) -> tuple[OAuthClient, str]:
     """The client and its secret, which is shown this once. ``held``: the scopes of whoever gives them.
 
-    Raises ClientScopesRefused or ClientsExhausted.
+    Raises ClientScopesRefused, KeyBound or ClientsExhausted.
     """
+    require_unbound()
     Tenant.objects.select_for_update().get(pk=tenant.pk)
     if OAuthClient.objects.filter(tenant=tenant, revoked_at=None).count() >= settings.OAUTH_CLIENTS:
         raise ClientsExhausted(f"A tenant has at most {settings.OAUTH_CLIENTS} clients; revoke one first.", "name")
@@ -68,10 +70,11 @@ def update_client(
     *, client: OAuthClient, name: str | None = None, scopes: Iterable[str] | None = None,
     held: frozenset[str] = TENANT_SCOPES,
 ) -> OAuthClient:  # fmt: skip
-    """Tokens that are out lose the scopes that the client loses. Raises ClientScopesRefused or ClientGone."""
+    """Tokens that are out lose the scopes that the client loses. Raises ClientScopesRefused, KeyBound or ClientGone."""
     client = _lock(client)
     before = {"name": client.name, "scopes": client.scopes}
     if scopes is not None:
+        require_unbound()
         client.scopes = _check_scopes(scopes, held)
     client.name = client.name if name is None else name
     client.save(update_fields=["name", "scopes"])
@@ -89,7 +92,8 @@ def update_client(
 @transaction.atomic
 def rotate_client(*, client: OAuthClient, overlap_s: int, held: frozenset[str]) -> tuple[OAuthClient, str]:
     """A new secret; the old one goes on for ``overlap_s``. A rotation shows a secret that opens all the client's
-    scopes, so whoever asks must hold them. Raises ClientScopesRefused or ClientGone."""
+    scopes, so whoever asks must hold them. Raises ClientScopesRefused, KeyBound or ClientGone."""
+    require_unbound()
     client = _lock(client)
     _check_scopes(client.scopes, held)
     secret, now = _draw_secret(), timezone.now()

@@ -8,9 +8,9 @@ from typing import Any
 import jwt
 from django.conf import settings
 
-from tenants.keys.refusals import KeyExpired, KeyRefused, KeyRevoked, TenantSuspended
-from tenants.lifecycle.queries import CLOSED
-from tenants.models import OAuthClient, TenantStatus
+from tenants.keys.queries import require_active
+from tenants.keys.refusals import KeyExpired, KeyRefused, KeyRevoked
+from tenants.models import OAuthClient
 from tenants.people.oauth.signing import ALGORITHM, find_public_key, signing_key
 from tenants.principal import Principal
 
@@ -62,15 +62,22 @@ def find_client_principal(token: str, address: str = "") -> Principal:
     TokenExpired, ClientRevoked or TenantSuspended.
     """
     claims = _read(token)
-    client = OAuthClient.objects.select_related("tenant").filter(client_id=claims["client_id"]).first()
-    if client is None or claims["sub"] != client.client_id:
+    client = find_usable_client(str(claims["client_id"]))
+    if claims["sub"] != client.client_id:
+        raise InvalidToken
+    scopes = frozenset(str(claims["scope"]).split()) & frozenset(client.scopes)
+    return Principal("client", client.client_id, client.name, client.tenant.schema_name, scopes, address)
+
+
+def find_usable_client(client_id: str) -> OAuthClient:
+    """Its tenant and plan loaded. Raises KeyRefused: InvalidToken, ClientRevoked or TenantSuspended."""
+    client = OAuthClient.objects.select_related("tenant__plan").filter(client_id=client_id).first()
+    if client is None:
         raise InvalidToken
     if client.revoked_at:
         raise ClientRevoked
-    if client.tenant.status != TenantStatus.ACTIVE:
-        raise TenantSuspended(*CLOSED[TenantStatus(client.tenant.status)])
-    scopes = frozenset(str(claims["scope"]).split()) & frozenset(client.scopes)
-    return Principal("client", client.client_id, client.name, client.tenant.schema_name, scopes, address)
+    require_active(client.tenant)
+    return client
 
 
 def _read(token: str) -> dict[str, Any]:
