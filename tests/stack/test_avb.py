@@ -79,7 +79,8 @@ def test_a_wrong_extra_is_refused(bare_copy: Path) -> None:
 
 
 def test_it_installs_once_and_again_when_the_lock_changes(bare_copy: Path) -> None:
-    give_program(bare_copy, "python3", 'case "$*" in *-V*) echo "Python 3.11.0" ;; esac')
+    real = sys.executable
+    give_program(bare_copy, "python3", f'case "$*" in *-V*) echo "Python 3.11.0" ;; -I*) exec {real} "$@" ;; esac')
     uv = give_program(
         bare_copy,
         "uv",
