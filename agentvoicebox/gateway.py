@@ -75,7 +75,10 @@ class Gateway:
             write_timeout_s=settings.REDIS_WRITE_TIMEOUT_S,
         )
         self.secrets = ClientSecrets(
-            settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S, settings.CLIENT_SECRETS_PER_KEY
+            settings.REDIS_URL,
+            settings.REDIS_WRITE_TIMEOUT_S,
+            settings.CLIENT_SECRETS_PER_KEY,
+            settings.CLIENT_SECRET_BYTES_PER_TENANT,
         )
         self.recorder = Spool(
             settings.RECORDING_SPOOL_DIR,
@@ -117,7 +120,7 @@ class Gateway:
             admit=self._admit,
             budgets=self.budgets,
             passes=self.passes,
-            gate=ConnectGate(settings.CONNECTIONS_PER_SECOND),
+            gate=ConnectGate(settings.CONNECTIONS_PER_SECOND, settings.CONNECTIONS_PER_SECOND_PER_ADDRESS),
             limits=settings.CALL_LIMITS,
             runner=settings.CALL_RUNNER,
             beta=settings.REALTIME_BETA,

@@ -4,10 +4,11 @@ from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.urls import reverse
+from django.urls import is_valid_path, reverse
 from django.views import defaults
 from django.views.decorators.http import require_safe
 
+from tenants.addresses import platform_admin_url
 from tenants.api.problems import MEANINGS, problem_body
 
 API = "/api/"
@@ -24,6 +25,7 @@ def front(request: HttpRequest) -> HttpResponse:
             "realtime_url": f"{scheme}://{request.get_host()}/v1/realtime",
             "sign_in_url": reverse("account_login"),
             "admin_url": reverse("admin:index"),
+            "platform_url": platform_admin_url(request),
             "docs_url": reverse("docs"),
             "reference_url": reverse("reference"),
         },
@@ -45,7 +47,9 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith(API):
-        return _problem(404, "not_found", f"There is nothing at {request.path}.")
+        words = f"There is nothing at {request.path}"
+        slashed = f"{request.path_info}/"
+        return _problem(404, "not_found", f"{words}; send it to {slashed}." if is_valid_path(slashed) else f"{words}.")
     return render(request, "404.html", status=404)
 
 

@@ -199,6 +199,7 @@ LIMITS = {
 }
 TOKENS_RESERVED = env.int("AVB_TOKENS_RESERVED", 1_000, validate=positive)
 CONNECTIONS_PER_SECOND = env.int("AVB_CONNECTIONS_PER_SECOND", 100, validate=positive)
+CONNECTIONS_PER_SECOND_PER_ADDRESS = env.int("AVB_CONNECTIONS_PER_SECOND_PER_ADDRESS", 20, validate=natural)
 ANONYMOUS_REQUESTS_PER_MINUTE = env.int("AVB_ANONYMOUS_REQUESTS_PER_MINUTE", 120, validate=positive)
 
 # --- keys ---
@@ -270,6 +271,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("AVB_API_MAX_BODY_BYTES", 1_048_576, valid
 API_REQUIRE_IF_MATCH = env.bool("AVB_API_REQUIRE_IF_MATCH", False)
 API_IDEMPOTENCY_S = env.int("AVB_API_IDEMPOTENCY_S", 86_400, validate=positive)
 API_IDEMPOTENCY_RUNNING_S = env.int("AVB_API_IDEMPOTENCY_RUNNING_S", 60, validate=positive)
+IDEMPOTENCY_ANSWER_BYTES = env.int("AVB_IDEMPOTENCY_ANSWER_BYTES", 16_384, validate=natural)
+IDEMPOTENCY_KEYS = env.int("AVB_IDEMPOTENCY_KEYS", 1_000, validate=positive)
 API_KEY_TOUCH_INTERVAL_S = env.int("AVB_API_KEY_TOUCH_INTERVAL_S", 60, validate=natural)
 # OpenAI's own limits, but for the length of a recording: 25 MB of silence in FLAC would be days.
 SPEECH_MAX_CHARACTERS = env.int("AVB_SPEECH_MAX_CHARACTERS", 4_096, validate=positive)
@@ -282,6 +285,7 @@ TRANSCRIPTION_WAIT_S = env.int("AVB_TRANSCRIPTION_WAIT_MS", 2_000, validate=natu
 TRANSCRIPTION_ANSWER_S = env.float("AVB_TRANSCRIPTION_ANSWER_S", 60.0, validate=validate.Range(min=1, max=JOB_TTL_S))
 CLIENT_SECRET_SESSION_BYTES = env.int("AVB_CLIENT_SECRET_SESSION_BYTES", 65_536, validate=positive)
 CLIENT_SECRETS_PER_KEY = env.int("AVB_CLIENT_SECRETS_PER_KEY", 1_000, validate=positive)
+CLIENT_SECRET_BYTES_PER_TENANT = env.int("AVB_CLIENT_SECRET_BYTES_PER_TENANT", 16 * 1024 * 1024, validate=positive)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "tenants.authentication.OAuthClientAuthentication",
@@ -376,6 +380,8 @@ SSO_PRIVATE_ISSUERS = env.bool("AVB_SSO_PRIVATE_ISSUERS", DEV)
 SSO_DNS_SERVERS = env.list("AVB_SSO_DNS_SERVERS", [])
 INVITATION_DAYS = env.int("AVB_INVITATION_DAYS", 7, validate=positive)
 INVITATIONS_OPEN = env.int("AVB_INVITATIONS_OPEN", 200, validate=positive)
+INVITATION_PAUSE_S = env.int("AVB_INVITATION_PAUSE_S", 60, validate=natural)
+INVITATION_MAILS_PER_HOUR = env.int("AVB_INVITATION_MAILS_PER_HOUR", 200, validate=positive)
 EMAIL_DOMAINS_PER_TENANT = env.int("AVB_EMAIL_DOMAINS_PER_TENANT", 50, validate=positive)
 SESSION_COOKIE_AGE = env.int("AVB_SESSION_S", 1_209_600, validate=positive)
 DEFAULT_FROM_EMAIL = env.str("AVB_EMAIL_FROM", "AgentVoiceBox <noreply@localhost>")

@@ -21,6 +21,7 @@ from django.views.decorators.cache import never_cache
 from unfold.admin import ModelAdmin
 from unfold.sites import UnfoldAdminSite
 
+from tenants.addresses import platform_admin_url
 from tenants.models import Tenant
 from tenants.people.standing import find_standing
 from tenants.permissions import Role
@@ -76,7 +77,12 @@ class TenantAdminSite(UnfoldAdminSite):
             return redirect_to_login(onward)
         if self.has_permission(request):
             return HttpResponseRedirect(onward)
-        return render(request, "people/no_entry.html", {"standing": find_standing(request)}, status=403)
+        shown = {
+            "standing": find_standing(request),
+            "tenant": tenant_of(request),
+            "platform_url": platform_admin_url(request),
+        }
+        return render(request, "people/no_entry.html", shown, status=403)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return redirect("account_change_password")

@@ -9,10 +9,17 @@ from tenants.addresses import request_address
 from tenants.keys.networks import is_allowed
 from tenants.keys.operations import touch_key
 from tenants.keys.queries import AddressRefused, KeyRefused, find_key, principal_of
+from tenants.lifecycle.platform_keys import PREFIX as PLATFORM_PREFIX
+from tenants.lifecycle.platform_keys import find_platform_key
 from tenants.models import User
 from tenants.people.oauth.tokens import find_client_principal, looks_like_token
 from tenants.people.standing import find_standing
 from tenants.principal import Principal
+
+WHERE_PLATFORM_KEYS_OPEN = (
+    "This is a platform operator's key: it opens /api/v1/tenants/, /plans/, /prices/ and /platform/, and nothing inside "
+    "a tenant. Here send an API key of the tenant, avb_live_… or avb_test_…."
+)
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -24,8 +31,13 @@ class ApiKeyAuthentication(BaseAuthentication):
             return None
         if len(header) != 2 or header[0].lower() != b"bearer":
             raise AuthenticationFailed("Send the header 'Authorization: Bearer <API key>'.", "invalid_authorization")
+        secret = header[1].decode("ascii", "replace")
         try:
-            key = find_key(header[1].decode("ascii", "replace"))
+            if secret.startswith(PLATFORM_PREFIX):
+                # Only who has a good one hears what it is.
+                find_platform_key(secret)
+                raise PermissionDenied(WHERE_PLATFORM_KEYS_OPEN, "platform_key")
+            key = find_key(secret)
         except KeyRefused as refusal:
             raise AuthenticationFailed(refusal.message, refusal.code) from refusal
         address = request_address(request)

@@ -1,14 +1,18 @@
 """What drf-spectacular cannot see by itself: the key scheme, and what ``TenantAPIView`` gives to every operation: the
-envelope, the errors, the headers, and an example of what is sent and answered."""
+envelope, the errors, the headers, a heading, and an example of what is sent and answered."""
 
+import inspect
 from typing import Any
 
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 from tenants.api.examples import make_example
+from tenants.api.pages import NEXT_PAGE
 from tenants.api.problems import MEANINGS, PROBLEM_JSON, as_problem_details, problem_body
+from tenants.api.resources import FILES, IN_PATHS
 from tenants.permissions import TENANT_SCOPES, Scope
+from tenants.rest import PlatformAPIView, TenantAPIView
 
 JSON = "application/json"
 TAGS = {
@@ -34,6 +38,9 @@ TAGS = {
     "usage": "What was used, to the second and the token, and what it costs.",
     "voices": "Voices that agents speak with.",
 }
+# What the base says of itself is about the code: a view that says nothing has its heading.
+INHERITED = [inspect.getdoc(view) for view in (TenantAPIView, PlatformAPIView)]
+SPELLED = {"oauth": "OAuth", "csv": "CSV", "json": "JSON", "stripe": "Stripe"}
 # There is one at most, and there may be none.
 SINGLE = ("/api/v1/sso/",)
 TEXT = {"type": "string"}
@@ -49,12 +56,6 @@ HEADERS = {
     "IfNoneMatch": {"name": "If-None-Match", "schema": TEXT,
                     "description": "An ETag you have: 304 when nothing changed."},
 }  # fmt: skip
-HEADER_EXAMPLES = {
-    "RequestId": "req_9f2c4e6a8b0d1f3a5c7e9b1d",
-    "IdempotencyKey": "8e03978e-40d5-43dd-bc93-6894a57f9324",
-    "IfMatch": '"5d41402abc4b2a76b9719d911017c592"',
-    "IfNoneMatch": '"5d41402abc4b2a76b9719d911017c592"',
-}
 ANSWER_HEADERS = {
     "X-Request-Id": {"description": "Names this request in our logs.", "schema": TEXT},
     "ETag": {"description": "Names this state of the thing.", "schema": TEXT},
@@ -163,8 +164,7 @@ def complete_document(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     schemas["Problem"], schemas["ProblemDetails"] = PROBLEM, PROBLEM_DETAILS
     components["headers"] = ANSWER_HEADERS
     components["parameters"] = {
-        name: header | {"in": "header", "required": False, "example": HEADER_EXAMPLES[name]}
-        for name, header in HEADERS.items()
+        name: header | {"in": "header", "required": False} for name, header in HEADERS.items()
     }
     components["responses"] = {f"Error{status}": _error(status) for status in ERROR_EXAMPLES}
     used = set()
@@ -189,6 +189,10 @@ def _allow_null_anywhere(node: Any) -> None:
 
 
 def _complete(path: str, method: str, operation: dict[str, Any], *, readable: bool, schemas: dict[str, Any]) -> None:
+    tag = operation["tags"][0]
+    operation["summary"] = heading_of(operation["operationId"])
+    if operation.get("description") in INHERITED:
+        del operation["description"]
     headers = ["RequestId"]
     errors = {400, 401, 403, 406, 429, 503}
     if "{" in path or path in SINGLE:
@@ -207,11 +211,15 @@ def _complete(path: str, method: str, operation: dict[str, Any], *, readable: bo
             _exemplify(content, schemas, writing=True)
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
-        if "example" not in parameter and "examples" not in parameter:
-            parameter["example"] = make_example(parameter["schema"], schemas, parameter["name"])
+        # Who tries an operation on our page is sent there with the examples filled in: only for what must be given.
+        if parameter["in"] == "path":
+            name = parameter["name"]
+            given = IN_PATHS.get(tag, {}).get(name)
+            parameter["example"] = given if given is not None else make_example(parameter["schema"], schemas, name)
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in headers]
+    shown_path = path.format_map({each["name"]: each["example"] for each in parameters if "example" in each})
     for status, response in operation["responses"].items():
-        _shape_answer(method, status, response, schemas)
+        _shape_answer(method, shown_path, tag, status, response, schemas)
     if method == "get":
         operation["responses"]["304"] = {"description": "Nothing changed since the ETag in If-None-Match."}
     for status in errors:
@@ -221,22 +229,33 @@ def _complete(path: str, method: str, operation: dict[str, Any], *, readable: bo
     operation["responses"] = dict(sorted(operation["responses"].items()))
 
 
-def _shape_answer(method: str, status: str, response: dict[str, Any], schemas: dict[str, Any]) -> None:
+def heading_of(operation_id: str) -> str:
+    """``export_usage_csv`` is headed 'Export usage CSV'."""
+    words = [SPELLED.get(word, word) for word in operation_id.split("_")]
+    return " ".join([words[0].capitalize(), *words[1:]])
+
+
+def _shape_answer(
+    method: str, path: str, tag: str, status: str, response: dict[str, Any], schemas: dict[str, Any]
+) -> None:
     """A success in its envelope, with an example; bodies that are no JSON stay as they are."""
     if not status.startswith("2"):
         return
     content = response.get("content", {})
     content.pop(PROBLEM_JSON, None)
     for kind, body in content.items():
-        _exemplify(body, schemas, writing=False)
         if kind != JSON:
+            body["examples"] = {"example": {"value": FILES[tag][kind]}}
             continue
+        _exemplify(body, schemas, writing=False)
         body["schema"] = {
             "type": "object",
             "required": ["status", "data"],
             "properties": {"status": {"type": "string", "enum": ["success"]}, "data": body["schema"]},
         }
         for example in body["examples"].values():
+            if "results" in example["value"] and example["value"]["next"]:
+                example["value"] |= {"next": NEXT_PAGE.format(path=path), "previous": None}
             example["value"] = {"status": "success", "data": example["value"]}
     names = ["X-Request-Id", "RateLimit", "RateLimit-Policy"]
     if method in ("get", "put", "patch"):

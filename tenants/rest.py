@@ -12,7 +12,9 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.http import Http404, HttpRequest, HttpResponseBase
+from django.views.decorators.common import no_append_slash
 from rest_framework import serializers
+from rest_framework.authentication import get_authorization_header
 from rest_framework.exceptions import APIException, ErrorDetail, NotAuthenticated, ValidationError
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
@@ -26,19 +28,22 @@ from tenants.authentication import ScopeRequired
 from tenants.envelope import EnvelopeRenderer, choose_renderer, shape_error
 from tenants.keys.queries import ScopeMissing
 from tenants.lifecycle.authentication import PlatformKeyAuthentication
-from tenants.limits.throttle import throttle
+from tenants.limits.throttle import refuse_guesses, throttle
 from tenants.principal import SYSTEM, Principal, act_as, acting_as
 
 __all__ = ["BodyTooLarge", "HasScope", "Pages", "PlatformAPIView", "TenantAPIView"]
 
 
 class HasScope(BasePermission):
-    """The scope for this method: ``view.read_scope`` or ``view.write_scope``."""
+    """The scope for this method: ``view.read_scope``, ``view.write_scope``, or ``view.delete_scope`` where there is one.
+    """
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, Principal):
             return False
         scope = view.read_scope if request.method in SAFE_METHODS else view.write_scope
+        if request.method == "DELETE":
+            scope = getattr(view, "delete_scope", scope)
         if not request.auth.may(scope):
             missing = ScopeMissing(scope, request.auth.kind)
             raise ScopeRequired(missing.message, missing.code)
@@ -61,6 +66,7 @@ class TenantAPIView(APIView):
     write_scope: str
     _claim: idempotency.Claim | None = None
 
+    @no_append_slash  # a redirect would lose the body: ``agentvoicebox.pages.not_found`` names the address instead
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         self.args, self.kwargs = args, kwargs
         self.request = self.initialize_request(request, *args, **kwargs)
@@ -171,14 +177,18 @@ class TenantAPIView(APIView):
         request._request.answered_for = self.principal.tenant
 
     def perform_authentication(self, request: Request) -> None:
-        """Who asks, and then whether they may ask so often; whoever is not known counts by address."""
+        """Who asks, and then whether they may ask so often; whoever is not known counts by address. An address that has
+        brought too many unknown keys is not looked up any more, but for keys that were good there a while ago."""
         address = request_address(request._request)
+        brought = get_authorization_header(request)
+        if brought:
+            refuse_guesses(brought, address)
         try:
             super().perform_authentication(request)
         except APIException:
             self.headers |= throttle(None, address)
             raise
-        self.headers |= throttle(request.auth if isinstance(request.auth, Principal) else None, address)
+        self.headers |= throttle(request.auth if isinstance(request.auth, Principal) else None, address, brought)
 
     def _refuse_large_body(self, request: Request) -> None:
         """DRF's parser reads the stream past Django's own limit."""

@@ -66,15 +66,17 @@ def status(as_json: bool) -> None:
 @command.command("rotate-master")
 def rotate_master() -> None:
     """Wrap all data keys by the master key that AVB_MASTER_KEY names now. The one before must be named in
-    AVB_MASTER_KEY_PREVIOUS, here and in every process, until this is done."""
+    AVB_MASTER_KEY_PREVIOUS, in every process, until this is done. Beside a running stack both are the stack's: restart
+    it with the new ones first."""
     _django()
+    from tenants.encryption.keyring import current_master_key
     from tenants.encryption.operations import rewrap_data_keys
 
     try:
-        count = rewrap_data_keys()
+        count, master = rewrap_data_keys(), current_master_key().current_id()
     except EncryptionError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{count} data keys are wrapped anew" if count else "every data key is under this master key already")
+    click.echo(f"{count} data keys are wrapped anew" if count else f"every data key is under {master} already")
 
 
 @command.command("rotate-data")

@@ -10,6 +10,10 @@ from agentvoicebox.stack import processes
 from agentvoicebox.stack.running import Run
 from agentvoicebox.stack.state import REPOSITORY, state_dir
 
+SETTINGS = ("AVB_", "VAULT_", "AWS_")
+MASTER_KEYS = ("AVB_MASTER_KEY", "AVB_MASTER_KEY_PREVIOUS")
+OF_ONE_PROCESS = {"AVB_SERVICE", "AVB_METRICS_PORT", "AVB_POSTGRES_POOL_SIZE", "AVB_DETACHED"}
+
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -22,12 +26,34 @@ def command(arguments: tuple[str, ...]) -> None:
 
 
 def stack_environment() -> dict[str, str]:
-    """This environment, with the running stack's servers where DATABASE_URL and REDIS_URL are not set."""
+    """This environment, with the running stack's servers and settings where they are not set here.
+
+    Raises click.ClickException for a master key other than the running stack's, unless the database is another too:
+    what one side seals the other could not open.
+    """
     state = state_dir()
-    seen = Run(state).read()
+    run = Run(state)
+    seen = run.read()
     database_url = os.environ.get("DATABASE_URL") or seen.get("database_url")
     redis_url = os.environ.get("REDIS_URL") or seen.get("redis_url")
     if not database_url or not redis_url:
         # Commands such as makemigrations and spectacular ask no server.
         return {**os.environ, "AVB_STATE_DIR": str(state)}
-    return processes.make_environment(state, database_url=database_url, redis_url=redis_url, llm={})
+    inherited = _stack_settings(run) if database_url == seen.get("database_url") else {}
+    made = processes.make_environment(state, database_url=database_url, redis_url=redis_url, llm={})
+    return {**made, **{name: value for name, value in inherited.items() if not os.environ.get(name)}}
+
+
+def _stack_settings(run: Run) -> dict[str, str]:
+    """Those of the running stack's processes; nothing when none runs."""
+    try:
+        running = run.environment()
+    except PermissionError as error:
+        raise click.ClickException(f"the settings of the running stack cannot be read: {error}") from error
+    for name in MASTER_KEYS if running else ():
+        if (here := os.environ.get(name)) and here != running.get(name):
+            raise click.ClickException(
+                f"{name} is set here, and not as the running stack has it; unset it to use the stack's, or restart the "
+                "stack with it (./avb down, then ./avb up)"
+            )
+    return {name: value for name, value in running.items() if name.startswith(SETTINGS) and name not in OF_ONE_PROCESS}

@@ -13,7 +13,9 @@ from typing import Any
 import click
 
 from agentvoicebox.cli.manage import stack_environment
-from agentvoicebox.stack.state import REPOSITORY
+from agentvoicebox.stack.running import Run
+from agentvoicebox.stack.state import REPOSITORY, state_dir
+from tenants.platform_host import platform_address
 
 POLL_S = 0.2
 
@@ -250,6 +252,69 @@ def revoke_key(public_id: str) -> None:
         raise click.ClickException(f"there is no platform key {public_id!r}; see ./avb tenant keys")
     revoke_platform_key(key=found)
     click.echo(f"{public_id} is revoked")
+
+
+@command.command()
+@click.argument("slug")
+@click.argument("email")
+@click.option("--role", default="owner", show_default=True, help="owner, admin, developer, support or viewer")
+@click.option("--url", help="where people reach the product; without it the running stack, or the tenant's host name")
+@operating
+def invite(slug: str, email: str, role: str, url: str | None) -> None:
+    """Mail a link by which a person joins a tenant, as its first owner. In dev, where mail leaves no machine, the link
+    is printed too. An open invitation for the same address ends."""
+    from django.conf import settings
+    from django.core.exceptions import ValidationError
+    from django.core.validators import validate_email
+    from django.urls import reverse
+
+    from tenants.lifecycle.queries import find_tenant
+    from tenants.people.invitations import invite_as_operator
+    from tenants.people.mail import mail_invitation
+
+    tenant = find_tenant(slug)
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        raise click.ClickException(f"An e-mail address looks like somebody@example.com; got {email[:100]!r}") from error
+    address = (url or _find_address(tenant)).rstrip("/")
+    invitation, token = invite_as_operator(tenant=tenant, email=email, role=role)
+    link = address + reverse("people_invitation", args=[token])
+    mail_invitation(invitation, link)
+    invitation.refresh_from_db(fields=["mailed_at"])
+    if invitation.mailed_at is None:
+        raise click.ClickException("The invitation stands, but was not mailed; see AVB_EMAIL_URL, and invite again")
+    click.echo(f"{invitation.email} is invited as {role} of {slug}, until {invitation.expires_at:%Y-%m-%d}", err=True)
+    if settings.DEV and not settings.EMAIL_BACKEND.endswith("smtp.EmailBackend"):
+        click.echo(link)
+
+
+def _find_address(tenant: Any) -> str:
+    """Where a person opens a link. Raises click.ClickException."""
+    run = Run(state_dir())
+    if run.is_held() and (base := run.read().get("base_url")):
+        return platform_address(base)
+    domain = tenant.domains.order_by("-is_primary", "id").first()
+    if domain is None:
+        raise click.ClickException("Say where people reach the product, as in --url https://voice.example.com")
+    return f"https://{domain.domain}"
+
+
+@command.command()
+@click.argument("slug")
+@click.option("--name", help="what people call it; without it the slug")
+@click.option("--limit", "limits", multiple=True, metavar="NAME=NUMBER", help="as GET /api/v1/limits/ names them")
+@operating
+def plan(slug: str, name: str | None, limits: tuple[str, ...]) -> None:
+    """Make a plan for tenants. Changed and deleted it is at /api/v1/plans/ or in the admin."""
+    from tenants.lifecycle.plans import create_plan
+
+    numbers: dict[str, Any] = {}
+    for written in limits:
+        limit, _, number = written.partition("=")
+        numbers[limit] = int(number) if number.isdecimal() else number
+    made = create_plan(slug=slug, name=name or slug, limits=numbers)
+    click.echo(f"plan {slug}: {', '.join(f'{limit} {number}' for limit, number in made.limits.items()) or 'no limits'}")
 
 
 @command.command()

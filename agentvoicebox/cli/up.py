@@ -16,6 +16,7 @@ from agentvoicebox.stack.output import Console, LogFile
 from agentvoicebox.stack.running import AlreadyRunning, Run
 from agentvoicebox.stack.state import state_dir
 from speech.models import ModelError
+from tenants.platform_host import platform_address
 
 DETACHED = "AVB_DETACHED"
 DETACH_TIMEOUT_S = 900.0
@@ -119,6 +120,7 @@ def describe(demo: dict[str, Any], llm_note: str) -> str:
     """Where to look, and what to try."""
     return f"""
   Pages      {demo["base_url"]}/      {demo["email"]} / {demo["password"]}
+  Platform   {platform_address(demo["base_url"])}/admin/      for operators: ./avb people operator you@example.com
   REST       {demo["base_url"]}/api/v1/docs/      key {demo["api_key"]}
   Realtime   {demo["realtime_url"]}
 {llm_note}

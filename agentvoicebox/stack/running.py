@@ -13,6 +13,8 @@ from agentvoicebox.stack.commands import kill_group
 from agentvoicebox.stack.state import read_json, write_json
 
 LEFTOVER_PATIENCE_S = 5.0
+# The product's own, which all get the same settings; servers that it brings get none of them.
+PROCESSES = ("gateway", "default", "stt", "tts")
 # To kill what does not end in its time, and to close logs.
 SPARE_S = 15.0
 
@@ -56,6 +58,19 @@ class Run:
 
     def write(self, document: dict[str, Any]) -> None:
         write_json(self._document, document)
+
+    def environment(self) -> dict[str, str]:
+        """What a process of the run was started with; nothing when none is alive. Raises PermissionError."""
+        if not self.is_held():
+            return {}
+        for name, seen in self.read().get("services", {}).items():
+            if name in PROCESSES and _is_alive(seen):
+                try:
+                    pairs = Path(f"/proc/{seen['pid']}/environ").read_bytes().split(b"\0")
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # it ended just now; another one knows the same
+                return dict(os.fsdecode(pair).split("=", 1) for pair in pairs if b"=" in pair)
+        return {}
 
     def describe(self) -> str:
         document = self.read()

@@ -229,6 +229,7 @@ class OneHold(PrivacyView):
 class ConversationHold(TenantAPIView):
     read_scope = Scope.CONVERSATIONS_READ
     write_scope = Scope.CONVERSATIONS_WRITE
+    delete_scope = Scope.PRIVACY_WRITE
     serializer_class = HoldSerializer
 
     @extend_schema(operation_id="get_conversation_hold")
@@ -255,7 +256,7 @@ class ConversationHold(TenantAPIView):
 
     @extend_schema(operation_id="release_conversation", responses={204: None})
     def delete(self, request: Request, session_id: str) -> Response:
-        """Release it: retention and erasure apply again."""
+        """Release it: retention and erasure apply again. Needs the scope ``privacy:write``."""
         self._find(session_id)
         try:
             holds.release_conversation(session_id=session_id)

@@ -94,7 +94,7 @@ async def authenticate(request: HttpRequest, scope: Scope | None) -> KeyHolder:
     limits = await _read_end_user_limits(credential, end_user)
     party = credential.party(end_user, limits)
     await _count(request, credential, party, scope, address)
-    entered = installed().passes.enter((credential.kind, credential.tenant, credential.id))
+    entered = installed().passes.enter((credential.kind, credential.tenant, credential.id, scope or ""))
     return KeyHolder(credential.tenant, credential.kind, credential.id, credential.agent, party, entered)
 
 

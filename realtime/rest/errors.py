@@ -103,7 +103,7 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, Invalid):
         return ApiError(400, error.message, code=error.code, param=error.param)
     if isinstance(error, TooManySecrets):
-        words = f"Rate limit reached for client secrets: {error.whose} has {error.per_key} that have not expired yet."
+        words = f"Rate limit reached for client secrets: {error}"
         return ApiError(429, words, code="rate_limit_exceeded", kind="requests", retry_after_s=error.retry_after_s)
     if isinstance(error, RequestDataTooBig):
         return ApiError(413, "The request body is too large.", code="request_too_large")

@@ -168,6 +168,7 @@ class Budgets:
         self._wake = asyncio.Event()
         self._live: set[CallBudget] = set()
         self._late: set[asyncio.Task[Answer]] = set()
+        self._settling = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def enter(self, party: Party) -> "CallBudget":
@@ -192,7 +193,9 @@ class Budgets:
     async def stop(self) -> None:
         """What is left to settle is settled, if Redis takes it."""
         if self._task is not None:
-            self._task.cancel()
+            # What is under way may be counted by now: cut off and sent again, it would count twice.
+            async with self._settling:
+                self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await asyncio.gather(*self._late, return_exceptions=True)
         try:
@@ -254,13 +257,14 @@ class Budgets:
 
     async def _settle_batch(self) -> None:
         """Raises LimitsUnavailable; then all of it waits."""
-        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-        counters = [counter for settlement in batch for counter in settlement.counters]
-        try:
-            answer = await self.limiter.ask(counters)
-        except BaseException:
-            self._waiting.extendleft(reversed(batch))
-            raise
+        async with self._settling:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            counters = [counter for settlement in batch for counter in settlement.counters]
+            try:
+                answer = await self.limiter.ask(counters)
+            except BaseException:
+                self._waiting.extendleft(reversed(batch))
+                raise
         standings = iter(answer.standings)
         for settlement in batch:
             own = [next(standings) for _ in settlement.counters]

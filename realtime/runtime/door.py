@@ -5,7 +5,7 @@ Like the real service, a refusal completes the upgrade, says why in an ``error``
 
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -18,6 +18,7 @@ from realtime.protocol.config import SessionConfig
 from realtime.protocol.shapes import Invalid
 from realtime.runtime.secrets import ClientSecret, is_client_secret
 from tenants.keys.credential import Kind
+from tenants.keys.networks import read_address, subscriber_of
 from tenants.limits.allowance import Party
 from tenants.limits.counters import Answer
 from tenants.limits.names import MINUTE_S
@@ -243,25 +244,48 @@ def too_many(answer: Answer) -> Refusal:
     )
 
 
-class ConnectGate:
-    """How many sockets one process takes in a second. Those beyond hear that they may come again, and cost nothing:
-    neither Redis nor the database is asked about them."""
+def subscriber_at_gate(peer: str, address: str, trusted_proxies: Iterable[str]) -> str:
+    """By whom ``ConnectGate`` counts; empty where callers cannot be told apart: while no proxy is named, a peer that is
+    not on the public internet may be a load balancer with all of them behind it."""
+    read = read_address(peer)
+    if not any(trusted_proxies) and (read is None or not read.is_global):
+        return ""
+    return subscriber_of(address)
 
-    def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._taken: deque[float] = deque(maxlen=per_second)
+
+class ConnectGate:
+    """How many sockets one process takes in a second, in all and of one subscriber (``per_address``, 0 is no such
+    limit). Those beyond hear that they may come again, and cost nothing: neither Redis nor the database is asked about
+    them."""
+
+    def __init__(self, per_second: int, per_address: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second, self._per_address = per_second, per_address
+        self._taken: deque[tuple[float, str]] = deque()
+        self._by: Counter[str] = Counter()
         self._clock = clock
 
-    def enter(self) -> None:
+    def enter(self, subscriber: str = "") -> None:
         """Raises Refusal."""
-        now, per_second = self._clock(), self._taken.maxlen
-        if len(self._taken) == per_second and now - self._taken[0] < 1.0:
-            raise Refusal(
-                "too_many_connections",
-                f"This server takes {per_second} new connections a second. Please try again.",
-                CLOSE_TRY_AGAIN,
-                kind="rate_limit_error",
-            )
-        self._taken.append(now)
+        now = self._clock()
+        while self._taken and now - self._taken[0][0] >= 1.0:
+            _, gone = self._taken.popleft()
+            self._by[gone] -= 1
+            if not self._by[gone]:
+                del self._by[gone]
+        if subscriber and self._per_address and self._by[subscriber] >= self._per_address:
+            raise self._refusal(f"{self._per_address} new connections a second from one address")
+        if len(self._taken) >= self._per_second:
+            raise self._refusal(f"{self._per_second} new connections a second")
+        self._taken.append((now, subscriber))
+        self._by[subscriber] += 1
+
+    def _refusal(self, limit: str) -> Refusal:
+        return Refusal(
+            "too_many_connections",
+            f"This server takes {limit}. Please try again.",
+            CLOSE_TRY_AGAIN,
+            kind="rate_limit_error",
+        )
 
 
 def id_source() -> Callable[[str], str]:

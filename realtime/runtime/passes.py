@@ -35,8 +35,9 @@ MESSAGES = {
 
 log = logging.getLogger(__name__)
 
-Who = tuple[Kind, str, str]
-"""(kind, tenant, key id), as ``tenants.keys.credential`` has them."""
+Who = tuple[Kind, str, str, str]
+"""(kind, tenant, key id, scope), as ``tenants.keys.credential`` has them; the scope is the one that let them in, empty
+where none was asked for."""
 
 
 class Pass:
@@ -88,7 +89,7 @@ class Passes:
 
     def end(self, ended: AccessEnded) -> None:
         for inside in list(self._inside):
-            _, tenant, key_id = inside.who
+            _, tenant, key_id, _ = inside.who
             if tenant == ended.tenant and ended.key_id in ("", key_id):
                 inside.end(ended)
 

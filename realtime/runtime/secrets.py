@@ -24,17 +24,30 @@ RANDOM_CHARACTERS = 32
 SHORTEST_S, DEFAULT_S, LONGEST_S = 10, 600, 7_200
 BETA_DEFAULT_S = 60
 
-# KEYS: the secret, its key's live secrets by their end. ARGV: the secret, its hash, its life in seconds, its end, now,
-# the most of one key. Gives 0, or the end of the secret that ends first when there are too many.
+# KEYS: the secret, its key's live secrets by their end, its tenant's as hash:bytes by their end, what those take.
+# ARGV: the secret, its hash, its life in seconds, its end, now, the most of one key, the most bytes of a tenant.
+# Gives which of the two limits is full, or 0; and then the end of the secret that ends first.
 CREATE = f"""
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[6]) then
-  return tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2])
+  return {{1, tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2])}}
+end
+local ended = 0
+for _, one in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[5])) do
+  ended = ended + tonumber(string.match(one, '%d+$'))
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[5])
+local taken = redis.call('DECRBY', KEYS[4], ended)
+if taken + #ARGV[1] > tonumber(ARGV[7]) then
+  redis.call('EXPIRE', KEYS[4], {LONGEST_S})
+  return {{2, tonumber(redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2] or ARGV[4])}}
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[2])
-redis.call('EXPIRE', KEYS[2], {LONGEST_S})
-return 0
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[2] .. ':' .. #ARGV[1])
+redis.call('INCRBY', KEYS[4], #ARGV[1])
+for at = 2, 4 do redis.call('EXPIRE', KEYS[at], {LONGEST_S}) end
+return {{0, 0}}
 """
 
 
@@ -57,21 +70,22 @@ class SecretsUnavailable(Exception):
 
 
 class TooManySecrets(Exception):
-    """Whoever asks has as many live secrets as they may have; ``retry_after_s`` is when the first of them ends."""
+    """Whoever asks, or their tenant, has as many live secrets as they may have; the words say who. ``retry_after_s`` is
+    when the first of them ends."""
 
-    def __init__(self, whose: Kind, per_key: int, retry_after_s: int) -> None:
-        super().__init__(f"this {whose} has {per_key} live client secrets already")
-        self.whose = {"key": "this API key", "client": "this OAuth client", "person": "this person"}[whose]
-        self.per_key = per_key
+    def __init__(self, words: str, retry_after_s: int) -> None:
+        super().__init__(words)
         self.retry_after_s = retry_after_s
 
 
 class ClientSecrets:
     """Secrets of all tenants, in Redis. ``timeout_s`` bounds each answer, ``per_key`` the live secrets of a key, a
-    client or a person."""
+    client or a person, ``tenant_bytes`` what those of a tenant take together."""
 
-    def __init__(self, redis_url: str, timeout_s: float, per_key: int) -> None:
-        self._per_key = per_key
+    def __init__(
+        self, redis_url: str, timeout_s: float, per_key: int, tenant_bytes: int = 16 * 1024 * 1024
+    ) -> None:
+        self._per_key, self._tenant_bytes = per_key, tenant_bytes
         pool = redis.BlockingConnectionPool.from_url(
             redis_url,
             max_connections=8,
@@ -89,22 +103,29 @@ class ClientSecrets:
         value = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARACTERS))
         key, now = secret_key(value), int(time.time())
         try:
-            first_ends = await self._redis.eval(
+            full, first_ends = await self._redis.eval(
                 CREATE,
-                2,
+                4,
                 key,
                 live_key(secret.tenant, secret.key_id),
+                f"avb:{secret.tenant}:client_secret_sizes",
+                f"avb:{secret.tenant}:client_secret_bytes",
                 msgspec.json.encode(secret),
                 key.rpartition(":")[2],
                 ttl_s,
                 secret.expires_at,
                 now,
                 self._per_key,
+                self._tenant_bytes,
             )
         except (RedisError, OSError) as error:
             raise SecretsUnavailable("Redis does not answer") from error
-        if first_ends:
-            raise TooManySecrets(secret.kind, self._per_key, max(1, first_ends - now))
+        if full:
+            whose = {"key": "this API key", "client": "this OAuth client", "person": "this person"}[secret.kind]
+            words = f"{whose} has {self._per_key} that have not expired yet."
+            if full == 2:
+                words = f"those of this tenant that have not expired yet may take {self._tenant_bytes} bytes."
+            raise TooManySecrets(words, max(1, first_ends - now))
         return value
 
     async def find(self, value: str) -> ClientSecret | None:

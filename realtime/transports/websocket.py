@@ -15,7 +15,16 @@ from realtime.protocol.session import Session
 from realtime.protocol.wire import GA, Dialect
 from realtime.protocol.wire_beta import Beta
 from realtime.runtime.budget import Budgets
-from realtime.runtime.door import Admission, ConnectGate, Refusal, Visit, choose_subprotocol, id_source, read_visit
+from realtime.runtime.door import (
+    Admission,
+    ConnectGate,
+    Refusal,
+    Visit,
+    choose_subprotocol,
+    id_source,
+    read_visit,
+    subscriber_at_gate,
+)
 from realtime.runtime.metrics import CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED
 from realtime.runtime.passes import MESSAGES, Passes
 from realtime.runtime.ports import Ports
@@ -24,6 +33,7 @@ from speech.logs import log_context
 from tenants.ended import AccessEnded
 from tenants.keys.networks import client_address
 from tenants.limits.counters import LimitsUnavailable
+from tenants.permissions import Scope as Permission
 
 SERVER_RESTART = 1012
 
@@ -105,9 +115,9 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
         subprotocol = choose_subprotocol(offered)
         try:
             query = scope.get("query_string", b"").decode("latin-1")
-            self.gateway.gate.enter()
             peer = (scope.get("client") or ("",))[0]
             address = client_address(peer, headers.get("x-forwarded-for", ""), self.gateway.trusted_proxies)
+            self.gateway.gate.enter(subscriber_at_gate(peer, address, self.gateway.trusted_proxies))
             visit = read_visit(headers, offered, query, beta=self.gateway.beta, address=address)
             admission, config = await self._admit(visit)
         except Refusal as refusal:
@@ -156,7 +166,7 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
                 runner.end_access(ended.reason, MESSAGES[ended.reason])
 
             # Held for as long as the call lasts: who holds none is not asked to leave.
-            entered = gateway.passes.enter((admission.key_kind, caller.tenant, caller.key_id), leave)
+            entered = gateway.passes.enter((admission.key_kind, caller.tenant, caller.key_id, Permission.REALTIME), leave)
             try:
                 reason = await runner.run()
             finally:

@@ -1,10 +1,13 @@
 """Examples for the OpenAPI document: what a room writes beside its shapes, and for the rest one made from the schema.
 
-A made example obeys its schema: formats, enumerations, bounds. Names that mean the same everywhere have the same value.
+A made example obeys its schema: formats, enumerations, bounds. A resource's fields have the values that
+``tenants.api.resources`` gives them; names that mean the same everywhere have the same value.
 """
 
 import re
 from typing import Any
+
+from tenants.api.resources import LEFT_OUT, RESOURCES, resource_of
 
 KNOWN: dict[str, Any] = {
     "agent": "front-desk",
@@ -17,9 +20,6 @@ KNOWN: dict[str, Any] = {
     "conversation_id": "conv_8sHq2LxT",
     "voice": "marin",
     "language": "en",
-    "cursor": "cD0yMDI3LTAxLTE1",
-    "next": "https://voice.example.com/api/v1/agents/?cursor=cD0yMDI3LTAxLTE1",
-    "previous": None,
     "address": "203.0.113.7",
     "currency": "EUR",
     "cors_origins": ["https://app.example.com"],
@@ -48,8 +48,10 @@ def make_example(schema: dict[str, Any], components: dict[str, Any], name: str =
 
 
 def _make(schema: dict[str, Any], components: dict[str, Any], name: str, writing: bool, depth: int) -> Any:
+    resource = ""
     if "$ref" in schema:
-        schema = components[schema["$ref"].rpartition("/")[2]]
+        component = schema["$ref"].rpartition("/")[2]
+        schema, resource = components[component], resource_of(component)
     for given in ("example", "default", "const"):
         if given in schema:
             return schema[given]
@@ -69,7 +71,7 @@ def _make(schema: dict[str, Any], components: dict[str, Any], name: str, writing
     if name in KNOWN and _fits(KNOWN[name], schema, kind):
         return KNOWN[name]
     if kind == "object" or "properties" in schema:
-        return _make_object(schema, components, writing, depth)
+        return _make_object(schema, components, resource, writing, depth)
     if kind == "array":
         wanted = max(1, schema.get("minItems", 0))
         return (
@@ -84,11 +86,14 @@ def _make(schema: dict[str, Any], components: dict[str, Any], name: str, writing
     return {} if kind is None else None
 
 
-def _make_object(schema: dict[str, Any], components: dict[str, Any], writing: bool, depth: int) -> dict[str, Any]:
-    shown = {}
+def _make_object(
+    schema: dict[str, Any], components: dict[str, Any], resource: str, writing: bool, depth: int
+) -> dict[str, Any]:
+    shown, given = {}, RESOURCES.get(resource, {})
     for name, inner in schema.get("properties", {}).items():
-        if depth < DEEPEST and not (writing and inner.get("readOnly")) and not (not writing and inner.get("writeOnly")):
-            shown[name] = _make(inner, components, name, writing, depth + 1)
+        hidden = inner.get("readOnly") if writing else inner.get("writeOnly")
+        if depth < DEEPEST and not hidden and name not in LEFT_OUT.get(resource, ()):
+            shown[name] = given[name] if name in given else _make(inner, components, name, writing, depth + 1)
     return shown
 
 

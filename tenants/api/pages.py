@@ -10,6 +10,9 @@ from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
+NEXT_PAGE = "https://voice.example.com{path}?cursor=cD0yMDI3LTAxLTE1"
+"""How such an address looks; an example."""
+
 
 class Pages(CursorPagination):
     """A subclass names the ``ordering``; its last field is unique, or rows get lost between pages."""
@@ -28,6 +31,16 @@ class Pages(CursorPagination):
             words = f"'limit' is a number from 1 to {settings.API_MAX_PAGE_SIZE}; got {asked[:20]!r}."
             raise ValidationError({"limit": [ErrorDetail(words, "invalid")]})
         return int(asked)
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """For the OpenAPI document."""
+        address = {"type": ["string", "null"], "format": "uri", "example": NEXT_PAGE.format(path="/api/v1/agents/")}
+        properties = {
+            "next": {**address, "description": "The address of the next page; null: this is the last."},
+            "previous": {**address, "description": "The address of the page before; null: this is the first."},
+            "results": schema,
+        }
+        return {"type": "object", "required": list(properties), "properties": properties}
 
     def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any] | None:
         """Raises ValidationError for a cursor that is none of ours.

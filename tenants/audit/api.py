@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants.audit import queries
+from tenants.audit.chain import at_text
 from tenants.audit.operations import record
 from tenants.audit.serializers import EntrySerializer, FilterQuery, ListQuery
 from tenants.downloads import CSV, JSON_LINES, PAGE_ROWS, CsvFile, JsonLinesFile, Page, stream_csv, stream_json_lines
@@ -65,7 +66,7 @@ class Export(AuditView):
             entries = list((found.filter(seq__gt=position) if position else found)[:PAGE_ROWS])
             rows = [[getattr(entry, name) for name in COLUMNS] for entry in entries]
             for row in rows:
-                row[1] = row[1].isoformat()
+                row[COLUMNS.index("at")] = at_text(row[COLUMNS.index("at")])
             return rows, entries[-1].seq if len(entries) == PAGE_ROWS else None
 
         return send("audit", COLUMNS, read)
@@ -88,7 +89,7 @@ class AuditJsonLines(Export):
         tags=["audit"],
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """The log as a JSON object in each line, oldest first: all that ``./avb audit verify`` hashes. Asking for it is
+        """The log as a JSON object in each line, oldest first: all that is hashed, as it is hashed. Asking for it is
         recorded."""
         return self.export("jsonl", stream_json_lines)
 

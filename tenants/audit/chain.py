@@ -26,7 +26,7 @@ def digest(entry: Entry) -> str:
     """64 hex digits."""
     shown = {
         "seq": entry.seq,
-        "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "at": at_text(entry.at),
         "action": entry.action,
         "target": entry.target,
         "actor": [entry.actor_kind, entry.actor_id, entry.actor_name],
@@ -36,6 +36,11 @@ def digest(entry: Entry) -> str:
         "previous_hash": entry.previous_hash,
     }
     return hashlib.sha256(json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def at_text(at: datetime) -> str:
+    """A time as it is hashed, which is how every export and answer shows it: UTC, to the microsecond."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def to_json(value: Any, depth: int = 0) -> Any:

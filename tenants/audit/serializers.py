@@ -1,12 +1,24 @@
 """The JSON shapes of the audit log."""
 
+from datetime import datetime
+
 from rest_framework import serializers
 
 from tenants.api.shapes import PageQuery
+from tenants.audit.chain import at_text
 from tenants.audit.models import Entry
 
 
+class HashedTime(serializers.DateTimeField):
+    """As ``hash`` covers it, so that whoever has an answer or an export can check it."""
+
+    def to_representation(self, value: datetime) -> str:
+        return at_text(value)
+
+
 class EntrySerializer(serializers.ModelSerializer):
+    at = HashedTime()
+
     class Meta:
         model = Entry
         fields = [

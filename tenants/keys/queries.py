@@ -24,7 +24,7 @@ from tenants.lifecycle.queries import CLOSED
 from tenants.limits.allowance import Allowance
 from tenants.limits.queries import tenant_limits
 from tenants.models import ApiKey, Membership, OAuthClient, Tenant, TenantStatus
-from tenants.permissions import ROLE_SCOPES, Role, Scope
+from tenants.permissions import ROLE_SCOPES, Role
 from tenants.principal import Principal
 
 __all__ = [
@@ -117,26 +117,28 @@ def credential_of(key: ApiKey) -> Credential:
     )
 
 
-def find_ended_access(inside: Collection[tuple[Kind, str, str]]) -> list[AccessEnded]:
-    """Of these credentials (kind, tenant, id), those that open nothing any more, in one query for each kind.
+def find_ended_access(inside: Collection[tuple[Kind, str, str, str]]) -> list[AccessEnded]:
+    """Of these credentials (kind, tenant, id, the scope that they are inside with, or none), those that do not open
+    that any more, in one query for each kind.
 
-    What is gone counts as revoked.
+    What is gone, or has lost the scope, counts as revoked.
     """
     with schema_context(get_public_schema_name()), transaction.atomic():
-        found = _find_holders(inside)
+        found = _find_holders({(kind, tenant, key_id) for kind, tenant, key_id, _ in inside})
     ended = []
-    for kind, tenant, key_id in inside:
+    for kind, tenant, key_id, scope in inside:
         holder = found.get((kind, tenant, key_id))
         try:
             if holder is None:
                 raise KeyRevoked
             if isinstance(holder, Membership):
                 require_active(holder.tenant)
-                # Calls are what most people are inside with; who may hold none may do nothing else under /v1 for long.
-                if Scope.REALTIME not in ROLE_SCOPES[Role(holder.role)]:
+                if scope and scope not in ROLE_SCOPES[Role(holder.role)]:
                     ended.append(AccessEnded(tenant=tenant, key_id=key_id, reason="role_changed"))
             else:
                 _require_usable(holder)
+                if scope and scope not in holder.scopes:
+                    raise KeyRevoked  # as it is announced
         except KeyExpired:
             ended.append(AccessEnded(tenant=tenant, key_id=key_id, reason="api_key_expired"))
         except TenantSuspended as refusal:

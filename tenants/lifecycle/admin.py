@@ -70,6 +70,12 @@ class SuspensionForm(forms.Form):
 class DeletionForm(forms.Form):
     confirmation = forms.CharField(help_text="The tenant's slug, typed again.")
     reason = forms.CharField(max_length=operations.REASON_CHARACTERS, required=False)
+    grace_days = forms.IntegerField(
+        min_value=0,
+        max_value=operations.GRACE_DAYS_MAX,
+        required=False,
+        help_text="Days until it is erased; when empty, the platform's.",
+    )
 
 
 class LifecycleAdmin:

@@ -27,6 +27,7 @@ __all__ = [
     "ConfirmationWrong",
     "DomainRefused",
     "DomainTaken",
+    "GraceRefused",
     "LimitsRefused",
     "PlanUnknown",
     "ReasonMissing",
@@ -47,6 +48,7 @@ __all__ = [
 SETTLE_S = 10
 """The shortest grace period: what runs of the tenant has ended by then, and has written its last."""
 REASON_CHARACTERS = 500
+GRACE_DAYS_MAX = 3_650
 
 
 class StatusRefused(TenancyError):
@@ -65,6 +67,12 @@ class ConfirmationWrong(TenancyError):
     """Who deletes a tenant types its slug once more."""
 
     code = "confirmation_wrong"
+
+
+class GraceRefused(TenancyError):
+    """Who deletes a tenant chooses a grace period that there can be."""
+
+    code = "grace_days_refused"
 
 
 def request_tenant(
@@ -211,9 +219,11 @@ def request_deletion(*, tenant: Tenant, confirmation: str, reason: str = "", gra
     """Opens nothing from now on, and is erased when its grace period ends; until then it can be cancelled.
 
     ``confirmation`` is the slug, typed again. ``grace_days`` is ``AVB_TENANT_DELETE_GRACE_DAYS`` when not given.
-    Raises ConfirmationWrong, StatusRefused, ReasonMissing.
+    Raises ConfirmationWrong, StatusRefused, ReasonMissing, GraceRefused.
     """
     tenant = _hold(tenant)
+    if grace_days is not None and not 0 <= grace_days <= GRACE_DAYS_MAX:
+        raise GraceRefused(f"A grace period has 0 to {GRACE_DAYS_MAX} days; got {grace_days}.", "grace_days")
     if confirmation != tenant.slug:
         raise ConfirmationWrong(f"Type the tenant's slug, {tenant.slug!r}, to confirm its deletion.", "confirmation")
     if len(reason) > REASON_CHARACTERS:

@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from tenants.api.cors import check_origins
 from tenants.api.shapes import PageQuery, StrictModelSerializer, StrictSerializer
-from tenants.lifecycle.operations import REASON_CHARACTERS
+from tenants.lifecycle.operations import GRACE_DAYS_MAX, REASON_CHARACTERS
 from tenants.models import Plan, Tenant, TenantStatus
 
 RETENTION_DAYS_MAX = 36_500
@@ -80,6 +80,9 @@ class SuspensionSerializer(StrictSerializer):
 class DeletionSerializer(StrictSerializer):
     confirmation = serializers.CharField(max_length=63, help_text="The tenant's slug, typed again.")
     reason = serializers.CharField(max_length=REASON_CHARACTERS, required=False, allow_blank=True)
+    grace_days = serializers.IntegerField(
+        min_value=0, max_value=GRACE_DAYS_MAX, required=False, help_text="Without it the platform's; 0 erases at once."
+    )
 
 
 class NothingSerializer(StrictSerializer):

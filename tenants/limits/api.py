@@ -36,7 +36,7 @@ class LimitsView(TenantAPIView):
 class Limits(LimitsView):
     serializer_class = LimitsSerializer
 
-    @extend_schema(operation_id="list_limits", responses=LimitsSerializer)
+    @extend_schema(operation_id="get_limits", responses=LimitsSerializer)
     def get(self, request: Request) -> Response:
         """Each limit that holds for the tenant, and lower ones of the key that asks, with what is left."""
         self.refuse_unknown(set())

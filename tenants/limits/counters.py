@@ -230,6 +230,13 @@ class BlockingLimiter:
             raise LimitsUnavailable(type(error).__name__) from error
         return _answer(counters, told)
 
+    def is_noted(self, note: Counter) -> bool:
+        """Without noting it. Raises LimitsUnavailable."""
+        try:
+            return bool(self._redis.exists(note.key))
+        except (RedisError, OSError) as error:
+            raise LimitsUnavailable(type(error).__name__) from error
+
 
 _lock = threading.Lock()
 _blocking: dict[tuple[str, float], BlockingLimiter] = {}

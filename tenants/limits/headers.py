@@ -2,6 +2,8 @@
 
 ``RateLimit-Policy`` and ``RateLimit`` are lists of structured fields (draft-ietf-httpapi-ratelimit-headers-10): one
 item for each counter, ``q`` what there is in ``w`` seconds, ``r`` what is left, ``t`` the seconds until all of it is.
+Of the counter that refuses, ``t`` is the seconds until it has room: the draft wants it and ``Retry-After`` to name the
+same moment.
 """
 
 import math
@@ -15,20 +17,33 @@ def policy_name(standing: Standing) -> str:
     return counter.name if counter.level == "tenant" else f"{counter.level}_{counter.name}"
 
 
-def ratelimit_headers(standings: Sequence[Standing]) -> dict[str, str]:
-    windows = [standing for standing in standings if standing.counter.kind == "window" and standing.counter.cost]
+def ratelimit_headers(answer: Answer) -> dict[str, str]:
+    windows = [standing for standing in answer.standings if standing.counter.kind == "window" and standing.counter.cost]
     if not windows:
         return {}
     policies = [f'"{policy_name(one)}";q={one.counter.limit};w={math.ceil(one.counter.window_s)}' for one in windows]
-    left = [f'"{policy_name(one)}";r={one.remaining};t={math.ceil(one.reset_s)}' for one in windows]
+    left = [f'"{policy_name(one)}";r={one.remaining};t={_wait_s(one, answer)}' for one in windows]
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(left)}
+
+
+def _wait_s(standing: Standing, answer: Answer) -> int:
+    return math.ceil(standing.reset_s) if standing.counter is not answer.refused else _whole_s(_retry_s(answer))
 
 
 def retry_headers(answer: Answer) -> dict[str, str]:
     """For a refusal; a limit of 0 never has room, and is asked about again after its window."""
-    refused = answer.refused
-    wait_s = answer.retry_after_s if answer.retry_after_s is not None else (refused.window_s if refused else 0.0)
-    return {"Retry-After": str(max(1, math.ceil(wait_s))), "Retry-After-Ms": str(math.ceil(wait_s * 1000))}
+    wait_s = _retry_s(answer)
+    return {"Retry-After": str(_whole_s(wait_s)), "Retry-After-Ms": str(math.ceil(wait_s * 1000))}
+
+
+def _retry_s(answer: Answer) -> float:
+    if answer.retry_after_s is not None:
+        return answer.retry_after_s
+    return answer.refused.window_s if answer.refused else 0.0
+
+
+def _whole_s(wait_s: float) -> int:
+    return max(1, math.ceil(wait_s))
 
 
 def openai_headers(standings: Sequence[Standing]) -> dict[str, str]:

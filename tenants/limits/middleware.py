@@ -31,6 +31,6 @@ class PageThrottle:
             log.warning("pages are not counted: %s", error)
             return self.get_response(request)
         if answer.refused is not None:
-            headers = retry_headers(answer) | ratelimit_headers(answer.standings)
+            headers = retry_headers(answer) | ratelimit_headers(answer)
             return HttpResponse(f"{refusal_words(answer)}\n", "text/plain; charset=utf-8", 429, headers=headers)
         return self.get_response(request)

@@ -4,6 +4,8 @@ Programs count in their tenant's limits, and in their key's where it has lower o
 the programs of a tenant do locks nobody out who came to stop them. Whoever brings no good key counts by IP address.
 """
 
+import hashlib
+from dataclasses import replace
 from http import HTTPStatus
 
 from django.conf import settings
@@ -21,13 +23,15 @@ from tenants.models import ApiKey
 from tenants.principal import Principal
 
 REQUESTS = "requests_per_minute"
+KNOWN_S = 3_600
+"""How long a key is known to be good where it was good."""
 
 
 class TooManyRequests(APIException):
     status_code = HTTPStatus.TOO_MANY_REQUESTS
 
     def __init__(self, answer: Answer) -> None:
-        self.headers = retry_headers(answer) | ratelimit_headers(answer.standings)
+        self.headers = retry_headers(answer) | ratelimit_headers(answer)
         super().__init__(refusal_words(answer), "rate_limit_exceeded")
 
 
@@ -43,21 +47,43 @@ def limiter() -> BlockingLimiter:
     return blocking_limiter(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
 
 
-def throttle(principal: Principal | None, address: str) -> dict[str, str]:
-    """Counts one request. Gives the headers for its answer; raises TooManyRequests and Unavailable."""
+def refuse_guesses(brought: bytes, address: str) -> None:
+    """Before what was brought (the header ``Authorization``) is looked up. Raises TooManyRequests and Unavailable."""
+    counter = anonymous_counter(address)
+    try:
+        if limiter().ask([replace(counter, cost=0, kind="charge")]).standings[0].remaining:
+            return
+        if limiter().is_noted(known_note(brought, address)):
+            return
+    except LimitsUnavailable as error:
+        raise Unavailable from error
+    throttle(None, address)
+
+
+def throttle(principal: Principal | None, address: str, brought: bytes = b"") -> dict[str, str]:
+    """Counts one request, and notes that what was brought is good. Gives the headers for its answer; raises
+    TooManyRequests and Unavailable."""
     counters = [anonymous_counter(address)] if principal is None else _counters(principal)
     notes = []
+    if principal is not None and brought:
+        notes.append(known_note(brought, address))
     if principal is not None and principal.kind == "key":
-        notes = [access_note(principal.tenant, principal.id, address)]
+        notes.append(access_note(principal.tenant, principal.id, address))
+    answer = require_room([*counters, *notes])
+    if principal is not None and principal.kind == "key" and answer.standings[-1].used:
+        note_address(principal=principal)
+    return ratelimit_headers(answer)
+
+
+def require_room(counters: list[Counter]) -> Answer:
+    """Counts in all of them, or in none. Raises TooManyRequests and Unavailable."""
     try:
-        answer = limiter().ask([*counters, *notes])
+        answer = limiter().ask(counters)
     except LimitsUnavailable as error:
         raise Unavailable from error
     if answer.refused is not None:
         raise TooManyRequests(answer)
-    if principal is not None and notes and answer.standings[-1].used:
-        note_address(principal=principal)
-    return ratelimit_headers(answer.standings)
+    return answer
 
 
 def anonymous_counter(address: str) -> Counter:
@@ -69,6 +95,21 @@ def anonymous_counter(address: str) -> Counter:
         limit=settings.ANONYMOUS_REQUESTS_PER_MINUTE,
         window_s=MINUTE_S,
         cost=1,
+    )
+
+
+def known_note(brought: bytes, address: str) -> Counter:
+    """This key, or access token, was good from this address. Before the tenant is known, so no tenant is in its name;
+    it is asked for only to spare the database, and opens nothing."""
+    key = hashlib.sha256(brought).hexdigest()[:32]
+    return Counter(
+        name="known",
+        level="address",
+        key=f"avb:address:{fingerprint(subscriber_of(address))}:known:{key}",
+        limit=1,
+        window_s=KNOWN_S,
+        cost=0,
+        kind="note",
     )
 
 

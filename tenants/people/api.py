@@ -1,4 +1,5 @@
-"""``/api/v1/me/``, ``/api/v1/members/`` and ``/api/v1/invitations/``."""
+"""``/api/v1/me/``, ``/api/v1/members/`` and ``/api/v1/invitations/``; ``/api/v1/tenants/{slug}/invitations/`` for
+operators."""
 
 from django.db import transaction
 from django.http import Http404
@@ -12,6 +13,8 @@ from rest_framework.response import Response
 
 from tenants.api.shapes import PageQuery
 from tenants.errors import TenancyError
+from tenants.lifecycle.queries import TenantUnknown, find_tenant
+from tenants.limits.throttle import require_room
 from tenants.models import Invitation, Membership, Tenant
 from tenants.people import invitations, operations, queries
 from tenants.people.doors import Forbidden, asks_as_owner, own_tenant, read_body, refusal
@@ -28,7 +31,7 @@ from tenants.people.serializers import (
 from tenants.people.standing import CHOSEN, Standing, StandingRefused, choose_tenant, find_standing
 from tenants.permissions import Scope
 from tenants.principal import Principal
-from tenants.rest import Pages, TenantAPIView
+from tenants.rest import Pages, PlatformAPIView, TenantAPIView
 
 
 class SignedIn(BasePermission):
@@ -185,9 +188,13 @@ class InvitationView(TenantAPIView):
             raise Http404(f"There is no invitation {invitation}.")
         return found
 
-    def mail(self, request: Request, invitation: Invitation, token: str) -> None:
-        link = request.build_absolute_uri(reverse("people_invitation", args=[token]))
-        transaction.on_commit(lambda: mail_invitation(invitation, link))
+
+def mail(request: Request, invitation: Invitation, token: str) -> None:
+    """As soon as the invitation is committed; the link leads to the host that was asked. Raises TooManyRequests and
+    Unavailable."""
+    require_room(mail_counters(invitation))
+    link = request.build_absolute_uri(reverse("people_invitation", args=[token]))
+    transaction.on_commit(lambda: mail_invitation(invitation, link))
 
 
 class Invitations(InvitationView):
@@ -214,7 +221,7 @@ class Invitations(InvitationView):
             )
         except TenancyError as error:
             raise refusal(error) from error
-        self.mail(request, invitation, token)
+        mail(request, invitation, token)
         return Response(InvitationSerializer(invitation).data, status=status.HTTP_201_CREATED)
 
 
@@ -243,5 +250,26 @@ class Resending(InvitationView):
             renewed, token = invitations.resend(invitation=self.find(invitation), as_owner=asks_as_owner(request))
         except TenancyError as error:
             raise refusal(error) from error
-        self.mail(request, renewed, token)
+        mail(request, renewed, token)
         return Response(InvitationSerializer(renewed).data)
+
+
+class TenantInvitations(PlatformAPIView):
+    write_scope = Scope.PLATFORM_TENANTS
+    serializer_class = InvitationSerializer
+
+    @extend_schema(
+        operation_id="invite_to_tenant", request=NewInvitationSerializer, responses={201: InvitationSerializer}
+    )
+    def post(self, request: Request, slug: str) -> Response:
+        """Into a tenant, as its first owner. A link is mailed to the address; ``mailed_at`` shows when in the tenant's
+        own list. An open invitation for the same address ends."""
+        fields = read_body(request, NewInvitationSerializer)
+        try:
+            invitation, token = invitations.invite_as_operator(tenant=find_tenant(slug), **fields)
+        except TenantUnknown as error:
+            raise Http404(error.message) from error
+        except TenancyError as error:
+            raise refusal(error) from error
+        mail(request, invitation, token)
+        return Response(InvitationSerializer(invitation).data, status=status.HTTP_201_CREATED)

@@ -17,7 +17,8 @@ from tenants.permissions import Role
 FORBIDDEN = (operations.OwnersOnly, operations.RoleBeyond, clients.ClientScopesRefused, KeyBound)
 CONFLICTS = (
     operations.LastOwner, invitations.AlreadyMember, invitations.AlreadyInvited, invitations.InvitationsExhausted,
-    invitations.InvitationOver, sign_on.DomainUnproven, clients.ClientsExhausted, clients.ClientGone,
+    invitations.InvitationOver, invitations.TenantNotOpen, sign_on.DomainUnproven, clients.ClientsExhausted,
+    clients.ClientGone,
 )  # fmt: skip
 
 

@@ -16,11 +16,14 @@ from django.utils import timezone
 
 from tenants.audit.operations import record
 from tenants.errors import TenancyError
-from tenants.models import Invitation, Membership, Tenant, User
+from tenants.limits.counter import Counter
+from tenants.models import Invitation, Membership, Tenant, TenantStatus, User
 from tenants.people.operations import OwnersOnly, check_role, require_role_held
 from tenants.people.queries import find_invitation, hash_token, hide_email
 from tenants.permissions import Role
 from tenants.principal import Principal, acting
+
+HOUR_S = 3_600
 
 
 class AlreadyMember(TenancyError):
@@ -41,6 +44,12 @@ class InvitationsExhausted(TenancyError):
     code = "too_many_invitations"
 
 
+class TenantNotOpen(TenancyError):
+    """Nobody joins a tenant that is being made, suspended or being deleted."""
+
+    code = "status_refused"
+
+
 class InvitationOver(TenancyError):
     """It was accepted, revoked or left to expire."""
 
@@ -57,13 +66,15 @@ class PasswordRefused(TenancyError):
 
 @transaction.atomic
 def invite(*, tenant: Tenant, email: str, role: str, invited_by: User | None, as_owner: bool) -> tuple[Invitation, str]:
-    """The invitation, and the token for the link. Raises RoleUnknown, OwnersOnly, RoleBeyond, AlreadyMember,
-    AlreadyInvited or InvitationsExhausted."""
+    """The invitation, and the token for the link. Raises RoleUnknown, OwnersOnly, RoleBeyond, TenantNotOpen,
+    AlreadyMember, AlreadyInvited or InvitationsExhausted."""
     check_role(role)
     if role == Role.OWNER and not as_owner:
         raise OwnersOnly("Only an owner invites owners.", "role")
     require_role_held(role)
-    Tenant.objects.select_for_update().get(pk=tenant.pk)
+    tenant = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    if tenant.status != TenantStatus.ACTIVE:
+        raise TenantNotOpen(f"{tenant.slug!r} is {tenant.status}; people are invited to active tenants.", "tenant")
     email, now = email.lower(), timezone.now()
     if Membership.objects.filter(tenant=tenant, user__email=email).exists():
         raise AlreadyMember("This person belongs to the tenant already.", "email")
@@ -81,6 +92,17 @@ def invite(*, tenant: Tenant, email: str, role: str, invited_by: User | None, as
     )  # fmt: skip
     _record("invitation.created", invitation, {"role": role, "email": hide_email(email)})
     return invitation, token
+
+
+@transaction.atomic
+def invite_as_operator(*, tenant: Tenant, email: str, role: str) -> tuple[Invitation, str]:
+    """What a platform operator does, as for a tenant's first owner. An open invitation for the address ends: there may
+    be nobody inside yet who could send it again. Raises what ``invite`` raises, but for OwnersOnly and
+    AlreadyInvited."""
+    unanswered = Invitation.objects.filter(tenant=tenant, accepted_at=None, revoked_at=None)
+    for earlier in unanswered.filter(email__iexact=email):
+        revoke(invitation=earlier)
+    return invite(tenant=tenant, email=email, role=role, invited_by=None, as_owner=True)
 
 
 @transaction.atomic
@@ -157,6 +179,17 @@ def _lock(invitation: Invitation) -> Invitation:
     if held.accepted_at or held.revoked_at:
         raise InvitationOver("This invitation was accepted or revoked; make a new one.", "invitation")
     return held
+
+
+def mail_counters(invitation: Invitation) -> list[Counter]:
+    """What bounds the mail that a tenant's people can have sent to others."""
+    prefix = f"avb:{invitation.tenant.schema_name}:limit:invitation_mails"
+    counters = [Counter("invitation_mails_per_hour", "tenant", prefix, settings.INVITATION_MAILS_PER_HOUR, HOUR_S, 1)]
+    if settings.INVITATION_PAUSE_S:
+        pause = f"mails_of_one_invitation_in_{settings.INVITATION_PAUSE_S}_s"
+        key = f"{prefix}:invitation:{invitation.pk}"
+        counters.append(Counter(pause, "tenant", key, 1, settings.INVITATION_PAUSE_S, 1))
+    return counters
 
 
 def _draw() -> tuple[str, datetime]:

@@ -13,6 +13,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from requests import RequestException
 
+from tenants.addresses import platform_admin_url
+from tenants.admin_site import ENTERING_ROLES
 from tenants.errors import TenancyError
 from tenants.models import SLUG, Invitation, Tenant
 from tenants.people import invitations, queries
@@ -41,7 +43,13 @@ def home(request: HttpRequest) -> HttpResponse:
     belongs = queries.memberships_of(request.user)
     if standing.bound_to is not None:
         belongs = belongs.filter(tenant=standing.bound_to)
-    shown = {"standing": standing, "memberships": belongs, "own_host": host_tenant(request)}
+    shown = {
+        "standing": standing,
+        "memberships": belongs,
+        "own_host": host_tenant(request),
+        "may_enter": standing.role in ENTERING_ROLES,
+        "platform_url": platform_admin_url(request),
+    }
     return render(request, "people/home.html", shown)
 
 

@@ -19,6 +19,7 @@ urlpatterns = [
     path("invitations/", api.Invitations.as_view(), name="invitations"),
     path("invitations/<int:invitation>/", api.OneInvitation.as_view(), name="invitation"),
     path("invitations/<int:invitation>/resend/", api.Resending.as_view(), name="invitation_resend"),
+    path("tenants/<slug:slug>/invitations/", api.TenantInvitations.as_view(), name="tenant_invitations"),
     path("sso/", sign_on_api.OwnSingleSignOn.as_view(), name="sso"),
     path("sso/domains/", sign_on_api.EmailDomains.as_view(), name="email_domains"),
     path("sso/domains/<domain:domain>/", sign_on_api.OneEmailDomain.as_view(), name="email_domain"),

@@ -16,6 +16,7 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.shapes import PageQuery
 from tenants.audit.operations import record
 from tenants.downloads import CSV, PAGE_ROWS, CsvFile, Page, stream_csv
 from tenants.errors import TenancyError
@@ -170,12 +171,20 @@ class BudgetView(UsageView):
         return dict(BudgetSerializer({**fields, "spent": spent, "alerts": alerts[:ALERTS]}).data)
 
 
+class BudgetPages(Pages):
+    ordering = ("created_at", "id")
+
+
 class Budgets(BudgetView):
-    @extend_schema(operation_id="list_budgets", responses=BudgetSerializer(many=True))
+    pagination_class = BudgetPages
+
+    @extend_schema(operation_id="list_budgets", parameters=[PageQuery], responses=BudgetSerializer(many=True))
     def get(self, request: Request) -> Response:
-        """All of the tenant's budgets, oldest first."""
-        self.refuse_unknown(set())
-        return Response([self.show(budget) for budget in Budget.objects.prefetch_related("alerts")])
+        """The tenant's budgets, oldest first, a page at a time."""
+        self.read_query(PageQuery)
+        pages = BudgetPages()
+        page = pages.paginate_queryset(Budget.objects.prefetch_related("alerts"), request, self) or []
+        return pages.get_paginated_response([self.show(budget) for budget in page])
 
     @extend_schema(operation_id="create_budget", request=BudgetShape, responses={201: BudgetSerializer})
     def post(self, request: Request) -> Response:

@@ -131,18 +131,21 @@ def note_passed_thresholds(*, now: datetime | None = None) -> int:
 
 
 def tell_alerts(*, tenant: Tenant) -> int:
-    """Send the mail of each alert that nobody has sent or is sending; how many. Raises what sending raises: the rest
-    is told the next time."""
+    """Send one mail for each budget and month with alerts that nobody has told: of the highest threshold. How many.
+
+    Raises what sending raises: the rest is told the next time.
+    """
     told = 0
-    while True:
+    while first := BudgetAlert.objects.filter(told_at=None).order_by("month", "budget", "id").first():
         with transaction.atomic():
-            waiting = BudgetAlert.objects.select_for_update(skip_locked=True, of=("self",)).filter(told_at=None)
-            alert = waiting.select_related("budget").order_by("month", "threshold", "id").first()
-            if alert is None:
-                return told
-            _tell(tenant, alert)
-            BudgetAlert.objects.filter(pk=alert.pk).update(told_at=timezone.now())
-        told += 1
+            # Whoever looks at the same moment waits here, and finds nothing then.
+            same = BudgetAlert.objects.filter(told_at=None, budget=first.budget_id, month=first.month)
+            alerts = list(same.select_for_update(of=("self",)).select_related("budget").order_by("threshold"))
+            if alerts:
+                _tell(tenant, alerts[-1])
+                same.filter(pk__in=[alert.pk for alert in alerts]).update(told_at=timezone.now())
+                told += 1
+    return told
 
 
 def _tell(tenant: Tenant, alert: BudgetAlert) -> None:
@@ -157,14 +160,15 @@ def _tell(tenant: Tenant, alert: BudgetAlert) -> None:
         return
     scope = f" of the agent {budget.agent}" if budget.agent else ""
     # Names are the tenant's own to choose; a subject has one line.
-    subject = " ".join(f"{tenant.name}: {alert.threshold} % of the budget {budget.name} is used up".split())
+    subject = " ".join(f"{tenant.name}: {alert.threshold} % of the budget '{budget.name}' is used up".split())
     EmailMessage(
         subject=subject,
         body=(
             f"In {alert.month:%B %Y} (UTC) the use{scope} of {tenant.name} has cost {alert.spent:.2f} "
-            f"{budget.currency}: {alert.threshold} % of the monthly budget {budget.name} "
-            f"({budget.amount} {budget.currency}) is used up.\n\n"
-            "Nothing is stopped by this. You get this mail as an owner or admin, once per threshold and month.\n"
+            f"{budget.currency}. That is {int(alert.spent * 100 / budget.amount)} % of the monthly budget "
+            f"'{budget.name}' ({budget.amount} {budget.currency}), past its threshold of {alert.threshold} %.\n\n"
+            "Nothing is stopped by this. You get this mail as an owner or admin, at most once per threshold and month; "
+            "of several thresholds passed at once, for the highest.\n"
         ),
         to=addresses,
     ).send()

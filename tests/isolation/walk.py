@@ -37,7 +37,7 @@ class Route:
 
     @property
     def scopes(self) -> set[str]:
-        return {str(getattr(self.view, name)) for name in ("read_scope", "write_scope") if hasattr(self.view, name)}
+        return {str(getattr(self.view, name)) for name in ("read_scope", "write_scope", "delete_scope") if hasattr(self.view, name)}
 
     @property
     def is_platforms(self) -> bool:

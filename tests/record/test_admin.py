@@ -14,7 +14,9 @@ from realtime.archive.operations import apply_events
 from tenants.audit.models import Entry
 from tenants.audit.operations import record
 from tenants.keys.queries import KeyRevoked, find_key
+from tenants.lifecycle.operations import suspend_tenant
 from tenants.models import ApiKey, Invitation, Membership, Plan, Tenant, User
+from tenants.people.operations import add_member
 from tenants.prices.models import Price
 from tests.record.world import BEGUN, PASSWORD, World, call
 
@@ -270,3 +272,43 @@ def test_a_price_is_set_by_the_operation_and_never_changed(world: World, operato
 def test_an_unknown_host_is_the_platforms_and_opens_to_no_owner(world: World) -> None:
     client = sign_in("nowhere.localhost", world.alpha.owner.email)
     assert client.get("/admin/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("role", "enters"),
+    [("owner", True), ("admin", True), ("developer", False), ("support", False), ("viewer", False)],
+)
+def test_only_who_may_enter_is_led_to_the_admin(world: World, role: str, enters: bool) -> None:
+    add_member(tenant=world.alpha.tenant, email=world.alpha.member.email, role=role)
+    client = sign_in(world.alpha.host, world.alpha.member.email)
+    assert ("To the admin" in client.get("/accounts/").content.decode()) is enters
+    entered = client.get("/admin/login/")
+    assert entered.status_code == (302 if enters else 403)
+    if not enters:
+        assert "is for its owners and admins" in entered.content.decode()
+
+
+def test_the_operator_is_told_where_the_platforms_admin_is(world: World, settings) -> None:
+    client = sign_in(world.alpha.host, world.operator.email)
+    refused = client.get("/admin/login/")
+    assert refused.status_code == 403
+    assert 'href="http://platform.localhost/admin/"' in refused.content.decode()
+    assert 'href="http://platform.localhost/admin/"' in client.get("/accounts/").content.decode()
+    outsider = sign_in(world.alpha.host, world.alpha.member.email).get("/admin/login/")
+    assert "platform.localhost" not in outsider.content.decode()
+    settings.DEV = False
+    assert "any host name that belongs to no tenant" in client.get("/admin/login/").content.decode()
+
+
+def test_of_a_suspended_tenant_the_admin_is_closed_and_accounts_stay(world: World) -> None:
+    client = sign_in(world.alpha.host, world.alpha.owner.email)
+    suspend_tenant(tenant=world.alpha.tenant, reason="unpaid")
+    for page in ("/admin/", "/admin/login/", "/admin/agents/agent/"):
+        closed = client.get(page)
+        assert closed.status_code == 403
+        assert "This tenant is suspended." in closed.content.decode()
+    home = client.get("/accounts/")
+    assert home.status_code == 200
+    assert "This tenant is suspended." in home.content.decode()
+    assert "To the admin" not in home.content.decode()
+    assert client.get("/accounts/password/change/").status_code in (200, 302)

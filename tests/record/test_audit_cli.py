@@ -1,6 +1,8 @@
 """``./avb audit``: whole logs, broken logs, the file of heads, and the export."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,23 @@ def test_the_export_prints_the_log_and_is_in_it(avb: Any) -> None:
     assert "alpha" in [row["target"] for row in rows]
     platform = [json.loads(line) for line in avb("export").stdout.splitlines()]
     assert "platform" in [row["target"] for row in platform]
+
+
+def check_as_documented(export: str) -> subprocess.CompletedProcess[str]:
+    """What docs/audit.md tells readers to save as check.py."""
+    recipe = (Path(__file__).parents[2] / "docs" / "audit.md").read_text().partition("```python\n")[2].partition("```")[0]
+    return subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", recipe], input=export, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_documented_recipe_checks_every_entry_of_an_export(avb: Any) -> None:
+    record(action="thing.done", target="=1+1", before={"é": 1e22}, after=[1.5, None], tenant="alpha")
+    for arguments in (("export", "--tenant", "alpha"), ("export",)):
+        export = avb(*arguments).stdout
+        head = json.loads(export.splitlines()[-1])["hash"]
+        assert check_as_documented(export).stdout == f"whole, up to {head}\n"
+        entry = json.loads(export.splitlines()[0])
+        for name in entry:
+            changed = json.dumps(entry | {name: "another"}) + "\n"
+            assert check_as_documented(changed).returncode == 1, name

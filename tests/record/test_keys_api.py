@@ -18,8 +18,9 @@ from tenants.keys import credential as credentials
 from tenants.keys.networks import client_address, is_allowed
 from tenants.keys.operations import issue_key
 from tenants.keys.queries import AddressRefused, KeyExpired, KeyRevoked, credential_of, find_ended_access, find_key
-from tenants.models import ApiKey, Tenant, TenantStatus
-from tenants.permissions import Role, Scope
+from tenants.models import ApiKey, OAuthClient, Tenant, TenantStatus
+from tenants.people.oauth.clients import create_client
+from tenants.permissions import ROLE_SCOPES, Role, Scope
 from tests.record.world import Api, World
 
 
@@ -207,7 +208,7 @@ def test_what_ends_stays_ended_while_redis_is_away(
         revoke_key(key=key)
     with pytest.raises(KeyRevoked):
         find_key(secret)
-    assert find_ended_access({("key", "alpha", key.public_id)}) == [
+    assert find_ended_access({("key", "alpha", key.public_id, "realtime")}) == [
         AccessEnded(tenant="alpha", key_id=key.public_id, reason="api_key_revoked")
     ]
 
@@ -218,8 +219,8 @@ def test_those_inside_are_looked_up_by_what_holds_now(world: World, django_asser
     other, _ = issue_key(tenant=world.beta.tenant, name="other")
     Tenant.objects.filter(pk=world.beta.tenant.pk).update(status=TenantStatus.SUSPENDED)
     inside = {
-        ("key", "alpha", live.public_id), ("key", "alpha", over.public_id), ("key", "beta", other.public_id),
-        ("key", "beta", live.public_id), ("key", "alpha", "key_gone"),
+        ("key", "alpha", live.public_id, "realtime"), ("key", "alpha", over.public_id, ""),
+        ("key", "beta", other.public_id, ""), ("key", "beta", live.public_id, ""), ("key", "alpha", "key_gone", ""),
     }  # fmt: skip
     ended = find_ended_access(inside)
     assert {(one.tenant, one.key_id, one.reason) for one in ended} == {
@@ -228,6 +229,23 @@ def test_those_inside_are_looked_up_by_what_holds_now(world: World, django_asser
         ("beta", live.public_id, "api_key_revoked"),
         ("alpha", "key_gone", "api_key_revoked"),
     }
+
+
+def test_those_inside_leave_when_their_key_has_lost_what_they_came_in_with(world: World) -> None:
+    key, _ = issue_key(tenant=world.alpha.tenant, name="both", scopes=[Scope.REALTIME, Scope.SPEECH])
+    client, _ = create_client(
+        tenant=world.alpha.tenant, name="both", scopes=[Scope.REALTIME, Scope.SPEECH], held=ROLE_SCOPES[Role.OWNER]
+    )
+    who = [("key", "alpha", key.public_id), ("client", "alpha", client.client_id)]
+    calls, streams = [{(*one, scope) for one in who} for scope in (Scope.REALTIME, Scope.SPEECH)]
+    assert find_ended_access(calls | streams) == []
+    ApiKey.objects.filter(pk=key.pk).update(scopes=[Scope.SPEECH])
+    OAuthClient.objects.filter(pk=client.pk).update(scopes=[Scope.SPEECH])
+    assert {(one.key_id, one.reason) for one in find_ended_access(calls)} == {
+        (key.public_id, "api_key_revoked"),
+        (client.client_id, "oauth_client_revoked"),
+    }
+    assert find_ended_access(streams) == []
 
 
 def test_suspending_a_tenant_forgets_all_its_keys_and_no_others(

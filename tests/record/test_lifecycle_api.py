@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -128,6 +128,13 @@ def test_a_life_over_rest(operator_api: Api, world: World) -> None:
     assert Api(world.alpha.key)("GET", "agents/")[0] == 200
 
 
+def test_the_grace_period_is_chosen_as_at_the_command_line(operator_api: Api, world: World) -> None:
+    body = {"confirmation": "beta", "grace_days": 3}
+    shown = operator_api("POST", "tenants/beta/delete/", body)[1]["data"]
+    left = datetime.fromisoformat(shown["delete_after"]) - timezone.now()
+    assert timedelta(days=2, hours=23) < left <= timedelta(days=3)
+
+
 def test_an_operator_changes_a_tenant(operator_api: Api, world: World) -> None:
     body = {"name": "Beta Two", "plan": "basic", "limits": {"concurrent_sessions": 2}, "domains": ["b2.example"]}
     shown = operator_api("PATCH", "tenants/beta/", body)[1]["data"]
@@ -187,7 +194,8 @@ def test_a_bad_tenant_is_refused_by_name(operator_api: Api, body: dict[str, Any]
         ("suspend", {"reason": "  "}, "reason"),
         ("delete", {}, "confirmation"),
         ("delete", {"confirmation": "alpha"}, "confirmation"),
-        ("delete", {"confirmation": "beta", "grace_days": 0}, "grace_days"),
+        ("delete", {"confirmation": "beta", "grace_days": -1}, "grace_days"),
+        ("delete", {"confirmation": "beta", "grace_days": 3_651}, "grace_days"),
         ("resume", {"x": 1}, "x"),
         ("undelete", {"x": 1}, "x"),
     ],

@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from agents.queries import admit_credential, find_credential
 from agentvoicebox.stack.valkey import EmbeddedValkey
+from tenants import authentication
 from tenants.audit.models import Entry
 from tenants.keys.operations import issue_key
 from tenants.limits.headers import duration
@@ -43,7 +44,10 @@ def test_the_answer_tells_what_is_left_in_the_drafts_words(world: World) -> None
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert "requests_per_minute is 2" in refused.json()["error"]["message"]
     assert 1 <= int(refused["Retry-After"]) <= 60
-    assert re.fullmatch(r'"requests_per_minute";r=0;t=(59|60)', refused["RateLimit"])
+    assert refused["RateLimit"] == f'"requests_per_minute";r=0;t={refused["Retry-After"]}'
+    limit(world, requests_per_minute=0)
+    never = ask(world.alpha.key)
+    assert (never["RateLimit"], never["Retry-After"]) == ('"requests_per_minute";r=0;t=60', "60")
 
 
 def test_one_tenants_requests_cost_the_other_nothing(world: World) -> None:
@@ -57,7 +61,9 @@ def test_a_key_with_a_lower_limit_is_refused_first_and_alone(world: World) -> No
     _, secret = issue_key(tenant=world.alpha.tenant, name="narrow", limits={"requests_per_minute": 1})
     answer = ask(secret)
     assert '"key_requests_per_minute";q=1;w=60' in answer["RateLimit-Policy"]
-    assert ask(secret).status_code == 429
+    refused = ask(secret)
+    assert refused.status_code == 429
+    assert f'"key_requests_per_minute";r=0;t={refused["Retry-After"]}' in refused["RateLimit"]
     assert ask(world.alpha.key).status_code == 200
 
 
@@ -83,6 +89,25 @@ def test_every_address_of_the_api_is_throttled(world: World, settings: Settings,
         for method in ("GET", "POST", "PATCH", "DELETE", "OPTIONS"):
             refused = client.generic(method, path)
             assert (refused.status_code, refused["Retry-After"] > "0") == (429, True), (method, secret)
+
+
+def test_an_address_that_guessed_too_often_is_not_looked_up_but_for_good_keys(
+    world: World, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ANONYMOUS_REQUESTS_PER_MINUTE = 2
+    here = {"REMOTE_ADDR": "192.0.2.40"}
+    assert ask(world.alpha.key, **here).status_code == 200
+    looked_up: list[str] = []
+    find = authentication.find_key
+    monkeypatch.setattr(authentication, "find_key", lambda secret: looked_up.append(secret) or find(secret))
+    guesses = [ask(f"avb_live_{number}{'x' * 39}", **here) for number in range(4)]
+    assert [guess.status_code for guess in guesses] == [401, 401, 429, 429]
+    assert len(looked_up) == 2
+    assert guesses[-1]["Retry-After"] > "0"
+    assert ask(world.alpha.key, **here).status_code == 200
+    assert ask(world.beta.key, **here).status_code == 429, "it has not been good from there"
+    assert ask(world.beta.key, REMOTE_ADDR="192.0.2.41").status_code == 200
+    assert looked_up[2:] == [world.alpha.key, world.beta.key]
 
 
 @pytest.mark.parametrize("path", ["", "admin/login/", "accounts/login/", *sorted(PUBLIC - {""})])

@@ -73,3 +73,24 @@ def test_a_host_that_is_not_allowed_is_refused_but_for_probes() -> None:
     assert client.get("/").status_code == 400
     assert client.get("/admin/").status_code == 400
     assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "there"),
+    [
+        ("127.0.0.1:8000", "http://platform.localhost:8000/admin/"),
+        ("localhost:8080", "http://platform.localhost:8080/admin/"),
+        ("[::1]", "http://platform.localhost/admin/"),
+        ("alpha.localhost:8000", "http://platform.localhost:8000/admin/"),
+        ("platform.localhost:8000", ""),
+    ],
+)
+def test_the_platforms_own_admin_is_found_from_the_demo_tenants_hosts(host: str, there: str) -> None:
+    page = Client(headers={"Host": host}).get("/").content.decode()
+    assert ("platform.localhost" in page.replace(f"ws://{host}", "")) is bool(there)
+    assert not there or f'"{there}"' in page
+
+
+def test_outside_dev_no_such_address_is_invented(settings) -> None:
+    settings.DEV = False
+    assert "platform.localhost" not in Client(headers={"Host": "127.0.0.1:8000"}).get("/").content.decode()

@@ -1,9 +1,12 @@
 """``./avb people``, ``./avb tenant api-key``, Django's ``createsuperuser``: who can sign in then, and the audit."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from allauth.account.models import EmailAddress
 from click.testing import CliRunner, Result
+from django.core import mail
 from django.core.management import call_command
 from django_tenants.utils import tenant_context
 
@@ -11,10 +14,12 @@ from agentvoicebox.cli import people, tenant
 from agentvoicebox.management.commands.ensure_demo import EMAIL, ensure_owner
 from tenants.audit.models import Entry
 from tenants.keys.queries import find_key
-from tenants.models import EmailDomain, Membership, User
+from tenants.lifecycle.operations import suspend_tenant
+from tenants.lifecycle.platform_keys import issue_platform_key
+from tenants.models import EmailDomain, Membership, Plan, User
 from tenants.people import sign_on
 from tenants.permissions import PLATFORM_SCOPES
-from tests.record.people import Person, commits
+from tests.record.people import Person, commits, mailed_link
 from tests.record.world import PASSWORD, Api, World
 
 __all__ = ["commits"]
@@ -97,6 +102,99 @@ def test_a_tenant_gets_its_first_owner_and_key(avb: Any, world: World) -> None:
         assert entries("member.added")
 
 
+def invited(result: Result) -> str:
+    """The path of the link that is printed, which is the one that was mailed."""
+    assert result.exit_code == 0, result.output
+    printed = urlsplit(result.stdout.strip().splitlines()[-1])
+    assert printed.path == mailed_link()
+    return printed.path
+
+
+def test_a_tenants_first_owner_joins_by_an_invitation(avb: Any, world: World) -> None:
+    ended = invited(avb(tenant, "invite", "alpha", NEW, "--url", "https://voice.example/"))
+    assert "https://voice.example/accounts/" in str(mail.outbox[-1].body)
+    link = invited(avb(tenant, "invite", "alpha", NEW))
+    assert f"https://{world.alpha.host}{link}" in str(mail.outbox[-1].body)
+    person = Person(None)
+    assert person.client.get(ended).status_code == 404, "the second one ended the first"
+    person.post(link, name="New", password=PASSWORD)
+    me = person.api("GET", "me/")[1]["data"]
+    assert (me["tenant"], me["role"]) == ("alpha", "owner")
+    with tenant_context(world.alpha.tenant):
+        assert [kind for kind, *_ in entries("invitation.created")] == ["operator", "operator"]
+        assert entries("invitation.revoked")[0][0] == "operator"
+        assert entries("invitation.accepted")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nowhere", NEW), "There is no tenant"),
+        (("alpha", "nobody"), "looks like somebody@example.com"),
+        (("alpha", NEW, "--role", "king"), "There is no role 'king'"),
+        (("alpha", "owner@alpha.localhost"), "belongs to the tenant already"),
+    ],
+)
+def test_who_cannot_be_invited(avb: Any, arguments: tuple[str, ...], words: str) -> None:
+    result = avb(tenant, "invite", *arguments)
+    assert result.exit_code == 1
+    assert words in result.output
+    assert mail.outbox == []
+
+
+def test_nobody_is_invited_to_a_tenant_that_is_closed(avb: Any, world: World) -> None:
+    suspend_tenant(tenant=world.alpha.tenant, reason="unpaid")
+    result = avb(tenant, "invite", "alpha", NEW)
+    assert result.exit_code == 1
+    assert "'alpha' is suspended" in result.output
+
+
+def test_mail_that_cannot_be_sent_is_said_and_a_link_that_was_sent_is_not_printed(
+    avb: Any, settings: Any, free_port: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+    result = avb(tenant, "invite", "alpha", NEW)
+    assert result.exit_code == 1
+    assert "was not mailed" in result.output
+    monkeypatch.setattr("django.core.mail.EmailMessage.send", lambda _: 1)
+    result = avb(tenant, "invite", "alpha", NEW)
+    assert result.exit_code == 0, result.output
+    assert "/accounts/" not in result.output
+
+
+def test_programs_of_the_operator_invite_too(world: World) -> None:
+    robot = Api(issue_platform_key(name="robot")[1])
+    status, answer = robot("POST", "tenants/beta/invitations/", {"email": NEW, "role": "owner"})
+    assert (status, answer["data"]["email"], answer["data"]["role"]) == (201, NEW, "owner")
+    assert mailed_link() not in str(answer)
+    person = Person(None)
+    person.post(mailed_link(), name="New", password=PASSWORD)
+    assert person.api("GET", "me/")[1]["data"]["role"] == "owner"
+    with tenant_context(world.beta.tenant):
+        assert entries("invitation.created")[0][::2] == ("operator", "robot")
+    assert robot("POST", "tenants/nowhere/invitations/", {"email": NEW, "role": "owner"})[0] == 404
+    assert robot("POST", "tenants/beta/invitations/", {"email": "x", "role": "owner"})[1]["error"]["param"] == "email"
+    status, answer = robot("POST", "tenants/beta/invitations/", {"email": world.beta.owner.email, "role": "owner"})
+    assert (status, answer["error"]["code"]) == (409, "already_member")
+    suspend_tenant(tenant=world.alpha.tenant, reason="unpaid")
+    status, answer = robot("POST", "tenants/alpha/invitations/", {"email": NEW, "role": "owner"})
+    assert (status, answer["error"]["code"]) == (409, "status_refused")
+
+
+def test_a_plan_is_made(avb: Any, world: World) -> None:
+    result = avb(tenant, "plan", "basic", "--name", "Basic", "--limit", "concurrent_sessions=5")
+    assert (result.exit_code, result.output) == (0, "plan basic: concurrent_sessions 5\n")
+    assert Plan.objects.get(slug="basic").limits == {"concurrent_sessions": 5}
+    assert entries("plan.created")[0][0] == "operator"
+    assert "A plan 'basic' exists already" in avb(tenant, "plan", "basic").output
+    for limit in ("wings=2", "concurrent_sessions=many", "concurrent_sessions"):
+        refused = avb(tenant, "plan", "gold", "--limit", limit)
+        assert refused.exit_code == 1
+        assert limit.partition("=")[0] in refused.output
+    assert not Plan.objects.filter(slug="gold").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -130,3 +228,11 @@ def test_the_owner_of_the_demo_tenant_can_sign_in(world: World) -> None:
     assert person.sign_in(EMAIL, password)["Location"] == "/accounts/"
     assert ensure_owner(world.alpha.tenant, password) == password
     assert Membership.objects.filter(user__email=EMAIL).count() == 1
+
+
+def test_an_owner_of_the_demo_tenant_whose_address_was_never_proven_is_repaired(world: World) -> None:
+    password = ensure_owner(world.alpha.tenant, "")
+    for damage in (EmailAddress.objects.all().delete, lambda: EmailAddress.objects.update(verified=False)):
+        damage()
+        assert ensure_owner(world.alpha.tenant, password) == password
+        assert Person(None).sign_in(EMAIL, password)["Location"] == "/accounts/"

@@ -237,7 +237,8 @@ def test_who_signed_up_ahead_with_the_invited_address_gets_nothing(world: World,
     assert not user.check_password("the-squatters-own-password")
 
 
-def test_sent_again_the_old_link_is_dead(world: World, owner: Person) -> None:
+def test_sent_again_the_old_link_is_dead(world: World, owner: Person, settings) -> None:
+    settings.INVITATION_PAUSE_S = 0
     first = invite(owner)
     number = owner.api("GET", "invitations/")[1]["data"]["results"][0]["id"]
     assert owner.api("POST", f"invitations/{number}/resend/", {})[0] == 200
@@ -324,3 +325,24 @@ def test_wrong_input_is_named(world: World, owner: Person, method: str, path: st
 def test_scopes_name_the_write_that_they_open(world: World) -> None:
     assert Scope.MEMBERS_WRITE not in ROLE_SCOPES[Role.DEVELOPER]
     assert ROLE_SCOPES[Role.OWNER] - ROLE_SCOPES[Role.ADMIN] == {Scope.SSO_WRITE}
+
+
+def test_an_invitation_is_mailed_once_a_minute_and_a_tenants_so_often_an_hour(
+    world: World, owner: Person, settings
+) -> None:
+    assert (settings.INVITATION_PAUSE_S, settings.INVITATION_MAILS_PER_HOUR) == (60, 200)
+    invite(owner)
+    number, sent = Invitation.objects.get(email="new@people.example").pk, len(mail.outbox)
+    before = Invitation.objects.get(pk=number).token_hash
+    refused = owner.client.post(f"/api/v1/invitations/{number}/resend/", headers={"X-CSRFToken": owner.token()})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert 1 <= int(refused["Retry-After"]) <= 60
+    assert Invitation.objects.get(pk=number).token_hash == before, "the link that was mailed still opens"
+    assert len(mail.outbox) == sent
+    settings.INVITATION_MAILS_PER_HOUR = 1
+    refused = owner.api("POST", "invitations/", {"email": "two@people.example", "role": "viewer"})
+    assert refused[0] == 429
+    assert not Invitation.objects.filter(email="two@people.example").exists()
+    assert Person(world.beta.owner, world.beta.host).api(
+        "POST", "invitations/", {"email": "two@people.example", "role": "viewer"}
+    )[0] == 201  # fmt: skip

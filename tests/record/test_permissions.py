@@ -64,7 +64,7 @@ budgets/                                  GET usage:read  POST usage:write
 budgets/<uuid:identity>/                  GET usage:read  PATCH usage:write  DELETE usage:write
 conversations/                            GET conversations:read
 conversations/<str:session_id>/           GET conversations:read
-conversations/<str:session_id>/hold/      GET conversations:read  PUT conversations:write  DELETE conversations:write
+conversations/<str:session_id>/hold/      GET conversations:read  PUT conversations:write  DELETE privacy:write
 conversations/<str:session_id>/items/     GET conversations:read
 invitations/                              GET members:read  POST members:write
 invitations/<int:invitation>/             GET members:read  DELETE members:write
@@ -108,6 +108,7 @@ tenants/                                  GET platform:tenants  POST platform:te
 tenants/<slug:slug>/                      GET platform:tenants  PATCH platform:tenants
 tenants/<slug:slug>/certificate/          GET platform:tenants
 tenants/<slug:slug>/delete/               POST platform:tenants
+tenants/<slug:slug>/invitations/          POST platform:tenants
 tenants/<slug:slug>/resume/               POST platform:tenants
 tenants/<slug:slug>/retry/                POST platform:tenants
 tenants/<slug:slug>/stripe/               GET platform:plans  PUT platform:plans  DELETE platform:plans
@@ -162,6 +163,8 @@ def scopes_of(route: Route) -> dict[str, str]:
     for method in METHODS:
         if hasattr(view, method.lower()):
             name = "read_scope" if method == "GET" else "write_scope"
+            if method == "DELETE" and hasattr(view, "delete_scope"):
+                name = "delete_scope"
             found[method] = str(getattr(view, name, "*"))
     return found
 

@@ -21,7 +21,7 @@ from realtime.privacy.models import Erasure, Export, JobState, LegalHold
 from realtime.recordings.models import Recording
 from tenants.audit.models import Entry
 from tenants.keys.operations import issue_key
-from tenants.permissions import Scope
+from tenants.permissions import ROLE_SCOPES, Role, Scope
 from tests.record.people import Person
 from tests.record.world import Api, World, call
 
@@ -151,6 +151,17 @@ def test_holds_of_conversations(house: World, alpha_api: Api, beta_api: Api, sub
     assert alpha_api("DELETE", f"privacy/holds/{hold['id']}/")[0] == 404, "it is released where it was placed"
     assert alpha_api("DELETE", path)[0] == 204
     assert alpha_api("DELETE", path)[0] == 404
+
+
+def test_releasing_a_conversation_asks_for_more_than_holding_it(house: World, alpha_api: Api) -> None:
+    _, secret = issue_key(tenant=house.alpha.tenant, name="support", scopes=ROLE_SCOPES[Role.SUPPORT])
+    path = "conversations/sess_ada/hold/"
+    assert Api(secret)("PUT", path, {"reason": "court"})[0] == 200
+    status, answer = Api(secret)("DELETE", path)
+    assert (status, answer["error"]["code"]) == (403, "insufficient_scope")
+    assert "privacy:write" in answer["error"]["message"]
+    assert Api(secret)("GET", path)[0] == 200
+    assert alpha_api("DELETE", path)[0] == 204
 
 
 def test_a_held_recording_cannot_be_deleted(world: World, alpha_api: Api, beta_api: Api) -> None:

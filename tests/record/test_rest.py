@@ -10,11 +10,13 @@ from django.conf import settings as project
 from django.db import connections
 from django.test import Client
 from django_tenants.utils import schema_context, tenant_context
+from pytest_django import Settings
 
 from agents import operations
 from agents.models import Agent
 from tenants.api.cors import check_origins
 from tenants.keys.operations import issue_key
+from tenants.lifecycle.platform_keys import issue_platform_key, revoke_platform_key
 from tenants.models import Tenant, TenantStatus
 from tests.record.world import World
 
@@ -111,6 +113,37 @@ def test_what_lies_in_redis_says_nothing_and_lapses(world: World, alpha: Client,
     for text in (b"secret plan", b"guessable", b"Desk"):
         assert text not in stored
         assert text not in name
+
+
+def test_of_a_large_answer_only_that_it_was_given_is_kept(
+    world: World, alpha: Client, valkey_url: str, settings: Settings
+) -> None:
+    assert settings.IDEMPOTENCY_ANSWER_BYTES == 16_384
+    body = NEW | {"instructions": "x" * 17_000}
+    assert post(alpha, body, Idempotency_Key="k-1").status_code == 201
+    again = post(alpha, body, Idempotency_Key="k-1")
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "idempotency_answer_not_kept")
+    assert "answered 201" in again.json()["error"]["message"]
+    assert "GET /api/v1/agents/" in again.json()["error"]["message"]
+    with redis.Redis.from_url(valkey_url) as client:
+        [name] = client.keys("avb:alpha:idempotency:*")
+        assert client.strlen(name) < 500
+    with tenant_context(world.alpha.tenant):
+        assert Agent.objects.filter(slug="desk").count() == 1
+
+
+def test_a_principal_has_only_so_many_keys(world: World, alpha: Client, beta: Client, settings: Settings) -> None:
+    assert settings.IDEMPOTENCY_KEYS == 1_000
+    settings.IDEMPOTENCY_KEYS = 2
+    assert post(alpha, {"slug": "desk"}, Idempotency_Key="failed").status_code == 400
+    for number in (1, 2):
+        assert post(alpha, NEW | {"slug": f"desk-{number}"}, Idempotency_Key=f"k-{number}").status_code == 201
+    refused = post(alpha, NEW, Idempotency_Key="k-3")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_idempotency_keys")
+    assert 86_390 <= int(refused["Retry-After"]) <= settings.API_IDEMPOTENCY_S
+    assert post(alpha, NEW | {"slug": "desk-1"}, Idempotency_Key="k-1")["Idempotency-Replayed"] == "true"
+    assert post(beta, Idempotency_Key="k-3").status_code == 201
+    assert post(alpha).status_code == 201
 
 
 def test_without_redis_a_key_is_not_promised_and_other_posts_go_on(
@@ -232,6 +265,36 @@ def test_refusals_of_http_itself_have_the_same_shape(alpha: Client, method: str,
     assert answer.json()["error"]["documentation"] == f"/api/v1/docs/errors/#{status}"
     if status == 405:
         assert answer["Allow"] == "GET, PATCH, DELETE, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "agents"), ("POST", "agents"), ("PATCH", "agents/alpha-desk"), ("DELETE", "keys/key_x")]
+)
+def test_without_its_slash_an_address_is_named_and_nothing_is_lost(alpha: Client, method: str, path: str) -> None:
+    answer = alpha.generic(method, f"/api/v1/{path}", json.dumps(NEW), "application/json")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert answer.json()["error"]["message"] == f"There is nothing at /api/v1/{path}; send it to /api/v1/{path}/."
+    nowhere = alpha.generic(method, "/api/v1/nothing", "", "application/json")
+    assert nowhere.json()["error"]["message"] == "There is nothing at /api/v1/nothing."
+
+
+@pytest.mark.usefixtures("world", "valkey_url")
+def test_a_platform_key_is_told_where_it_opens_and_a_wrong_one_nothing() -> None:
+    key, secret = issue_platform_key(name="ops")
+
+    def ask(bearer: str) -> tuple[int, str, str]:
+        answer = Client(headers={"Authorization": f"Bearer {bearer}"}).get("/api/v1/agents/")
+        error = answer.json()["error"]
+        return answer.status_code, error["code"], error["message"]
+
+    status, code, message = ask(secret)
+    assert (status, code) == (403, "platform_key")
+    assert "a platform operator's key" in message and "/api/v1/tenants/" in message and "avb_live_" in message
+    wrong = ask("avb_live_" + "x" * 40)
+    assert wrong == (401, "invalid_api_key", "The API key is not valid.")
+    assert ask(secret[:-1] + "~") == ask("avb_platform_") == wrong
+    revoke_platform_key(key=key)
+    assert ask(secret)[0] == 401
 
 
 def test_each_status_is_explained_where_errors_point_to(client: Client) -> None:

@@ -240,3 +240,22 @@ async def test_webrtc_calls_say_that_they_are_not_there_yet(http: httpx2.AsyncCl
     answer = await http.post("/v1/realtime/calls", content=b"v=0", headers={"Content-Type": "application/sdp"})
     assert answer.status_code == 501
     assert "WebSocket" in answer.json()["error"]["message"]
+
+
+async def test_a_tenants_secrets_take_only_so_many_bytes(valkey_url: str, settings: Settings) -> None:
+    assert settings.CLIENT_SECRET_BYTES_PER_TENANT == 16 * 1024 * 1024
+    few = ClientSecrets(valkey_url, timeout_s=1.0, per_key=100, tenant_bytes=2_500)
+    now = int(time.time())
+
+    def secret(maker: str, ends: int, tenant: str = "full") -> ClientSecret:
+        session = {"instructions": "a" * 1_000}
+        return ClientSecret(tenant=tenant, key_id=maker, agent=None, session=session, expires_at=ends)
+
+    await few.create(secret("key_1", now), 10)
+    for maker in ("key_1", "key_2"):  # what has ended does not count
+        await few.create(secret(maker, now + 60), 60)
+    with pytest.raises(TooManySecrets, match="may take 2500 bytes") as refusal:
+        await few.create(secret("key_3", now + 60), 60)
+    assert 55 <= refusal.value.retry_after_s <= 60
+    await few.create(secret("key_1", now + 60, "other"), 60)
+    await few.stop()

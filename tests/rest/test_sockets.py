@@ -264,6 +264,16 @@ async def test_connections_per_second_of_a_key_and_of_an_instance(office: Office
     assert await office.call(world.beta.key).refusal() == (1013, "rate_limit_error", "too_many_connections")
 
 
+async def test_one_address_takes_only_its_share_of_an_instance(office: Office, world: World) -> None:
+    office.voice = replace(office.voice, gate=ConnectGate(100, 2))
+    for _ in range(2):
+        assert (await office.call("avb_live_guess", peer="8.8.8.8").refusal())[2] == "invalid_api_key"
+    assert (await office.call("avb_live_guess", peer="8.8.8.8").refusal())[2] == "too_many_connections"
+    await office.call(world.beta.key, peer="8.8.4.4").until("session.created")
+    for _ in range(3):  # behind a load balancer that nobody named
+        assert (await office.call("avb_live_guess", peer="10.0.0.7").refusal())[2] == "invalid_api_key"
+
+
 async def test_a_refused_session_gives_its_place_back(office: Office, world: World, secrets: ClientSecrets) -> None:
     secret = await key_of(world, limits={"concurrent_sessions": 1})
     key = await database_sync_to_async(find_key)(secret)

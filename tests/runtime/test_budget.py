@@ -182,3 +182,14 @@ async def test_only_so_many_questions_wait_for_a_slow_redis(gateways: Gateways) 
         assert await budgets.enter(party()).take() == Ticket()
     assert slow.asked == LATE_MAX
     await budgets.stop()
+
+
+async def test_what_is_under_way_when_it_stops_is_counted_once(gateways: Gateways) -> None:
+    slow = SlowLimiter(gateways[0].limiter, 0.3)
+    budgets = Budgets(slow, tokens_reserved=1_000)  # type: ignore[arg-type]
+    await budgets.start()
+    budgets.enter(party()).settle(None, 300, lambda _: None)
+    await until(lambda: slow.asked == 1)
+    await asyncio.sleep(0.1)  # Redis has counted it, and its answer is on the way
+    await budgets.stop()
+    assert (await settle(gateways[1].enter(party()), None, 0)).remaining == 99_700

@@ -5,12 +5,14 @@ import pytest
 from agents.spec import AgentSpec, Caller
 from realtime.runtime.door import (
     Admission,
+    ConnectGate,
     Refusal,
     Visit,
     admit_with_secret,
     choose_subprotocol,
     id_source,
     read_visit,
+    subscriber_at_gate,
 )
 from realtime.runtime.secrets import ClientSecret
 from tests.runtime.ports import party
@@ -123,3 +125,44 @@ def test_a_session_that_no_longer_fits_is_refused_with_its_reason() -> None:
         broken.config("sess_1", 9)
     assert refusal.value.close_code == 4000
     assert "'gone'" in refusal.value.message
+
+
+def test_the_gate_counts_a_second_in_all_and_of_each_subscriber() -> None:
+    now = 0.0
+    gate = ConnectGate(4, 2, clock=lambda: now)
+    for subscriber in ("a", "a", "b"):
+        gate.enter(subscriber)
+    with pytest.raises(Refusal, match="2 new connections a second from one address"):
+        gate.enter("a")
+    gate.enter("")
+    with pytest.raises(Refusal, match="takes 4 new connections a second"):
+        gate.enter("c")
+    now = 0.99
+    with pytest.raises(Refusal):
+        gate.enter("a")
+    now = 1.0
+    for subscriber in ("a", "a", "", ""):
+        gate.enter(subscriber)
+    now = 2.5
+    free = ConnectGate(10, 0, clock=lambda: now)
+    for _ in range(10):
+        free.enter("a")
+
+
+@pytest.mark.parametrize(
+    ("peer", "address", "proxies", "subscriber"),
+    [
+        ("8.8.8.8", "8.8.8.8", (), "8.8.8.8"),
+        ("2a00:1450::1", "2a00:1450::1", (), "2a00:1450::/64"),
+        ("2a00:1450::ffff:1", "2a00:1450::ffff:1", (), "2a00:1450::/64"),
+        ("127.0.0.1", "127.0.0.1", (), ""),
+        ("10.1.2.3", "10.1.2.3", (), ""),
+        ("100.64.0.1", "100.64.0.1", (), ""),
+        ("::ffff:10.1.2.3", "10.1.2.3", (), ""),
+        ("", "", (), ""),
+        ("10.1.2.3", "8.8.8.8", ("10.0.0.0/8",), "8.8.8.8"),
+        ("10.1.2.3", "10.9.9.9", ("10.1.0.0/16",), "10.9.9.9"),
+    ],
+)
+def test_by_whom_the_gate_counts(peer: str, address: str, proxies: tuple[str, ...], subscriber: str) -> None:
+    assert subscriber_at_gate(peer, address, proxies) == subscriber

@@ -11,7 +11,7 @@ from agentvoicebox.stack.valkey import EmbeddedValkey
 from realtime.runtime.passes import Passes, Who
 from tenants.ended import CHANNEL, AccessEnded, encode
 
-KEY_1: Who = ("key", "acme", "key_1")
+KEY_1: Who = ("key", "acme", "key_1", "realtime")
 REVOKED = AccessEnded(tenant="acme", key_id="key_1", reason="api_key_revoked")
 
 
@@ -42,7 +42,7 @@ async def test_what_is_told_on_the_channel_ends_those_it_names_and_nobody_else(
     passes = Passes(valkey_url, database.find_ended, recheck_s=60)
     told: list[AccessEnded] = []
     mine = passes.enter(KEY_1, told.append)
-    others = [passes.enter(who) for who in [("key", "acme", "key_2"), ("key", "beta", "key_1")]]
+    others = [passes.enter(who) for who in [("key", "acme", "key_2", ""), ("key", "beta", "key_1", "")]]
     await passes.start()
     await until(lambda: bool(database.asked))
     with redis.Redis.from_url(valkey_url) as client:
@@ -77,10 +77,10 @@ async def test_keys_of_those_inside_are_looked_up_every_so_often_in_one_query(
     valkey_url: str, database: Database
 ) -> None:
     passes = Passes(valkey_url, database.find_ended, recheck_s=0.05)
-    inside = [passes.enter(KEY_1), passes.enter(KEY_1), passes.enter(("key", "acme", "key_2"))]
+    inside = [passes.enter(KEY_1), passes.enter(KEY_1), passes.enter(("key", "acme", "key_2", ""))]
     await passes.start()
     await until(lambda: len(database.asked) >= 3)
-    assert database.asked[-1] == {KEY_1, ("key", "acme", "key_2")}
+    assert database.asked[-1] == {KEY_1, ("key", "acme", "key_2", "")}
     database.ended = [REVOKED]
     await until(lambda: inside[0].ended is not None and inside[1].ended is not None)
     del inside[2:]
