@@ -50,7 +50,7 @@ async def test_what_is_told_on_the_channel_ends_those_it_names_and_nobody_else(
         client.publish(CHANNEL, encode(REVOKED))
         client.publish(CHANNEL, encode(REVOKED))
         await until(lambda: mine.ended is not None)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4
         client.publish(CHANNEL, b"not json")
         client.publish(CHANNEL, encode(AccessEnded(tenant="beta", reason="tenant_suspended")))
         await until(lambda: others[1].ended is not None)
