@@ -40,8 +40,11 @@ def stack_environment() -> dict[str, str]:
         # Commands such as makemigrations and spectacular ask no server.
         return {**os.environ, "AVB_STATE_DIR": str(state)}
     inherited = _stack_settings(run) if database_url == seen.get("database_url") else {}
-    made = processes.make_environment(state, database_url=database_url, redis_url=redis_url, llm={})
-    return {**made, **{name: value for name, value in inherited.items() if not os.environ.get(name)}}
+    if not inherited:
+        return processes.make_environment(state, database_url=database_url, redis_url=redis_url, llm={})
+    # Nothing is made up here, such as a key: the stack has all of it.
+    own = {name: value for name, value in os.environ.items() if value and not name.startswith("PG")}
+    return {**inherited, **own, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "AVB_STATE_DIR": str(state)}
 
 
 def _stack_settings(run: Run) -> dict[str, str]:

@@ -20,8 +20,10 @@ from tenants.lifecycle.building import build_tenant
 from tenants.lifecycle.domains import DomainRefused, DomainTaken, check_domains, put_domains
 from tenants.lifecycle.names import SlugRefused, hold_names, schema_of
 from tenants.lifecycle.plans import LimitsRefused, PlanUnknown, check_limits, find_plan
+from tenants.lifecycle.platform_keys import ID_PREFIX
 from tenants.lifecycle.queries import find_certificate
 from tenants.models import Tenant, TenantStatus
+from tenants.principal import acting
 
 __all__ = [
     "ConfirmationWrong",
@@ -230,7 +232,10 @@ def request_deletion(*, tenant: Tenant, confirmation: str, reason: str = "", gra
         raise ReasonMissing(f"A reason has at most {REASON_CHARACTERS} characters.", "reason")
     if tenant.status == TenantStatus.DELETING:
         raise StatusRefused(f"{tenant.slug!r} is being deleted already, after {tenant.delete_after}.", "status")
-    days = settings.TENANT_DELETE_GRACE_DAYS if grace_days is None else grace_days
+    usual = settings.TENANT_DELETE_GRACE_DAYS
+    days = usual if grace_days is None else grace_days
+    if days < usual and acting().id.startswith(ID_PREFIX):
+        raise GraceRefused(f"A platform key cannot shorten the {usual} days of grace; a person can.", "grace_days")
     tenant.status_before = tenant.status
     tenant.delete_after = timezone.now() + max(timedelta(days=days), timedelta(seconds=SETTLE_S))
     tenant.work_error = ""

@@ -19,6 +19,7 @@ from tenants.permissions import PLATFORM_SCOPES
 from tenants.principal import Principal
 
 PREFIX = "avb_platform_"
+ID_PREFIX = "pkey_"
 SHOWN_CHARACTERS = len(PREFIX) + 4
 
 
@@ -39,7 +40,7 @@ def issue_platform_key(
         raise ScopeUnknown(words, "scopes")
     secret = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARACTERS))
     key = PlatformKey.objects.create(
-        public_id="pkey_" + secrets.token_hex(12),
+        public_id=ID_PREFIX + secrets.token_hex(12),
         name=name,
         prefix=secret[:SHOWN_CHARACTERS],
         secret_hash=hash_secret(secret),

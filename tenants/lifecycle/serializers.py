@@ -81,7 +81,10 @@ class DeletionSerializer(StrictSerializer):
     confirmation = serializers.CharField(max_length=63, help_text="The tenant's slug, typed again.")
     reason = serializers.CharField(max_length=REASON_CHARACTERS, required=False, allow_blank=True)
     grace_days = serializers.IntegerField(
-        min_value=0, max_value=GRACE_DAYS_MAX, required=False, help_text="Without it the platform's; 0 erases at once."
+        min_value=0,
+        max_value=GRACE_DAYS_MAX,
+        required=False,
+        help_text="Without it the platform's, which a platform key can only lengthen.",
     )
 
 

@@ -128,11 +128,15 @@ def test_a_life_over_rest(operator_api: Api, world: World) -> None:
     assert Api(world.alpha.key)("GET", "agents/")[0] == 200
 
 
-def test_the_grace_period_is_chosen_as_at_the_command_line(operator_api: Api, world: World) -> None:
-    body = {"confirmation": "beta", "grace_days": 3}
+def test_a_program_lengthens_the_grace_period_and_does_not_shorten_it(operator_api: Api, world: World) -> None:
+    """A platform key that leaks must leave time to notice."""
+    body = {"confirmation": "beta", "grace_days": 29}
+    status, answer = operator_api("POST", "tenants/beta/delete/", body)
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "grace_days_refused", "grace_days")
+    body["grace_days"] = 40
     shown = operator_api("POST", "tenants/beta/delete/", body)[1]["data"]
     left = datetime.fromisoformat(shown["delete_after"]) - timezone.now()
-    assert timedelta(days=2, hours=23) < left <= timedelta(days=3)
+    assert timedelta(days=39, hours=23) < left <= timedelta(days=40)
 
 
 def test_an_operator_changes_a_tenant(operator_api: Api, world: World) -> None:
