@@ -17,8 +17,8 @@ from tenants.people.standing import find_standing
 from tenants.principal import Principal
 
 WHERE_PLATFORM_KEYS_OPEN = (
-    "This is a platform operator's key: it opens /api/v1/tenants/, /plans/, /prices/ and /platform/, and nothing inside "
-    "a tenant. Here send an API key of the tenant, avb_live_… or avb_test_…."
+    "This is a platform operator's key: it opens /api/v1/tenants/, /plans/, /prices/ and /platform/, and nothing "
+    "inside a tenant. Here send an API key of the tenant, avb_live_… or avb_test_…."
 )
 
 

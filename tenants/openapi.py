@@ -163,9 +163,7 @@ def complete_document(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     _allow_null_anywhere(schemas)
     schemas["Problem"], schemas["ProblemDetails"] = PROBLEM, PROBLEM_DETAILS
     components["headers"] = ANSWER_HEADERS
-    components["parameters"] = {
-        name: header | {"in": "header", "required": False} for name, header in HEADERS.items()
-    }
+    components["parameters"] = {name: header | {"in": "header", "required": False} for name, header in HEADERS.items()}
     components["responses"] = {f"Error{status}": _error(status) for status in ERROR_EXAMPLES}
     used = set()
     for path, operations in result["paths"].items():

@@ -35,8 +35,8 @@ __all__ = ["BodyTooLarge", "HasScope", "Pages", "PlatformAPIView", "TenantAPIVie
 
 
 class HasScope(BasePermission):
-    """The scope for this method: ``view.read_scope``, ``view.write_scope``, or ``view.delete_scope`` where there is one.
-    """
+    """The scope for this method: ``view.read_scope`` or ``view.write_scope``; ``view.delete_scope`` where DELETE has
+    its own."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, Principal):

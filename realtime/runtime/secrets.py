@@ -82,9 +82,7 @@ class ClientSecrets:
     """Secrets of all tenants, in Redis. ``timeout_s`` bounds each answer, ``per_key`` the live secrets of a key, a
     client or a person, ``tenant_bytes`` what those of a tenant take together."""
 
-    def __init__(
-        self, redis_url: str, timeout_s: float, per_key: int, tenant_bytes: int = 16 * 1024 * 1024
-    ) -> None:
+    def __init__(self, redis_url: str, timeout_s: float, per_key: int, tenant_bytes: int = 16 * 1024 * 1024) -> None:
         self._per_key, self._tenant_bytes = per_key, tenant_bytes
         pool = redis.BlockingConnectionPool.from_url(
             redis_url,

@@ -33,9 +33,10 @@ from speech.logs import log_context
 from tenants.ended import AccessEnded
 from tenants.keys.networks import client_address
 from tenants.limits.counters import LimitsUnavailable
-from tenants.permissions import Scope as Permission
 
 SERVER_RESTART = 1012
+SCOPE = "realtime"
+"""Whoever is in a call must have it (``tenants.permissions``)."""
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,8 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
                 runner.end_access(ended.reason, MESSAGES[ended.reason])
 
             # Held for as long as the call lasts: who holds none is not asked to leave.
-            entered = gateway.passes.enter((admission.key_kind, caller.tenant, caller.key_id, Permission.REALTIME), leave)
+            who = (admission.key_kind, caller.tenant, caller.key_id, SCOPE)
+            entered = gateway.passes.enter(who, leave)
             try:
                 reason = await runner.run()
             finally:

@@ -2,9 +2,9 @@
 
 The rules are those of the IETF draft (draft-ietf-httpapi-idempotency-key-header): the same key with the same request
 gets the stored answer; with another request 422; while the first one still runs 409. Keys belong to one principal of
-one tenant. Only what succeeded is kept: what was refused or failed changed nothing, so it may be tried again. Of an answer
-that is too large only that it was given is kept: sent again, the request is refused with 409 and not done anew. A
-principal has a bounded number of keys at a time.
+one tenant, who has a bounded number of them at a time. Only what succeeded is kept: what was refused or failed changed
+nothing, so it may be tried again. Of an answer that is too large only that it was given is kept: sent again, the
+request is refused with 409 and not done anew.
 
 An answer may show a secret this once, so what lies in Redis is sealed under a key that is derived from the platform's
 secret key and from the ``Idempotency-Key`` itself, of which only a keyed hash is stored: neither a copy of Redis nor
@@ -114,7 +114,7 @@ class TooManyKeys(APIException):
 
     def __init__(self, wait_s: int) -> None:
         words = (
-            f"At most {settings.IDEMPOTENCY_KEYS} idempotency keys of one API key, client or person are kept at a time; "
+            f"At most {settings.IDEMPOTENCY_KEYS} idempotency keys of an API key, client or person are kept at a time; "
             f"the first of them lapses in {wait_s} s. Without the header the request is done, and may be done twice."
         )
         super().__init__({HEADER: [ErrorDetail(words, "too_many_idempotency_keys")]})

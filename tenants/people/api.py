@@ -192,7 +192,7 @@ class InvitationView(TenantAPIView):
 def mail(request: Request, invitation: Invitation, token: str) -> None:
     """As soon as the invitation is committed; the link leads to the host that was asked. Raises TooManyRequests and
     Unavailable."""
-    require_room(mail_counters(invitation))
+    require_room(invitations.mail_counters(invitation))
     link = request.build_absolute_uri(reverse("people_invitation", args=[token]))
     transaction.on_commit(lambda: mail_invitation(invitation, link))
 
@@ -255,7 +255,7 @@ class Resending(InvitationView):
 
 
 class TenantInvitations(PlatformAPIView):
-    write_scope = Scope.PLATFORM_TENANTS
+    read_scope = write_scope = Scope.PLATFORM_TENANTS
     serializer_class = InvitationSerializer
 
     @extend_schema(

@@ -37,7 +37,8 @@ class Route:
 
     @property
     def scopes(self) -> set[str]:
-        return {str(getattr(self.view, name)) for name in ("read_scope", "write_scope", "delete_scope") if hasattr(self.view, name)}
+        names = ("read_scope", "write_scope", "delete_scope")
+        return {str(getattr(self.view, name)) for name in names if hasattr(self.view, name)}
 
     @property
     def is_platforms(self) -> bool:

@@ -89,8 +89,10 @@ def test_the_export_prints_the_log_and_is_in_it(avb: Any) -> None:
 
 def check_as_documented(export: str) -> subprocess.CompletedProcess[str]:
     """What docs/audit.md tells readers to save as check.py."""
-    recipe = (Path(__file__).parents[2] / "docs" / "audit.md").read_text().partition("```python\n")[2].partition("```")[0]
-    return subprocess.run(  # noqa: S603 - our own words
+    recipe = (
+        (Path(__file__).parents[2] / "docs" / "audit.md").read_text().partition("```python\n")[2].partition("```")[0]
+    )
+    return subprocess.run(
         [sys.executable, "-c", recipe], input=export, capture_output=True, text=True, timeout=60, check=False
     )
 

@@ -54,7 +54,8 @@ def test_an_operation_names_its_errors_headers_and_reasons(path: str, method: st
     answers = operation["responses"]
     assert {"400", "401", "403", "406", "429", "503"} <= answers.keys()
     assert ("404" in answers) is ("{" in path or path in SINGLE)
-    assert operation["summary"][0].isupper() and "_" not in operation["summary"]
+    assert operation["summary"][0].isupper()
+    assert "_" not in operation["summary"]
     assert "inside the schema" not in operation.get("description", ""), "that is about the code"
     headers = {each["$ref"].rpartition("/")[2] for each in operation["parameters"] if "$ref" in each}
     assert "RequestId" in headers

@@ -334,7 +334,9 @@ def test_an_invitation_is_mailed_once_a_minute_and_a_tenants_so_often_an_hour(
     invite(owner)
     number, sent = Invitation.objects.get(email="new@people.example").pk, len(mail.outbox)
     before = Invitation.objects.get(pk=number).token_hash
-    refused = owner.client.post(f"/api/v1/invitations/{number}/resend/", headers={"X-CSRFToken": owner.token()})
+    refused = owner.client.post(
+        f"/api/v1/invitations/{number}/resend/", "{}", "application/json", headers={"X-CSRFToken": owner.token()}
+    )
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert 1 <= int(refused["Retry-After"]) <= 60
     assert Invitation.objects.get(pk=number).token_hash == before, "the link that was mailed still opens"
