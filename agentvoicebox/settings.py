@@ -272,7 +272,7 @@ API_REQUIRE_IF_MATCH = env.bool("AVB_API_REQUIRE_IF_MATCH", False)
 API_IDEMPOTENCY_S = env.int("AVB_API_IDEMPOTENCY_S", 86_400, validate=positive)
 API_IDEMPOTENCY_RUNNING_S = env.int("AVB_API_IDEMPOTENCY_RUNNING_S", 60, validate=positive)
 IDEMPOTENCY_ANSWER_BYTES = env.int("AVB_IDEMPOTENCY_ANSWER_BYTES", 16_384, validate=natural)
-IDEMPOTENCY_KEYS = env.int("AVB_IDEMPOTENCY_KEYS", 1_000, validate=positive)
+IDEMPOTENCY_KEYS = env.int("AVB_IDEMPOTENCY_KEYS", 5_000, validate=positive)
 API_KEY_TOUCH_INTERVAL_S = env.int("AVB_API_KEY_TOUCH_INTERVAL_S", 60, validate=natural)
 # OpenAI's own limits, but for the length of a recording: 25 MB of silence in FLAC would be days.
 SPEECH_MAX_CHARACTERS = env.int("AVB_SPEECH_MAX_CHARACTERS", 4_096, validate=positive)

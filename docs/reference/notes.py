@@ -169,7 +169,7 @@ REFUSALS = {
     "invalid_end_user": ("4000", "`OpenAI-Safety-Identifier`, or `?user=`, of more than 200 characters"),
     "too_many_sessions": ("1013", "as many calls as the tenant, the key or the end user may have; come again"),
     "rate_limit_exceeded": ("1013", "another limit has no room; 4000 where that lasts for more than a minute"),
-    "too_many_connections": ("1013", "more than `AVB_CONNECTIONS_PER_SECOND`, or of one address than `AVB_CONNECTIONS_PER_SECOND_PER_ADDRESS`; come again"),
+    "too_many_connections": ("1013", "more than `AVB_CONNECTIONS_PER_SECOND`, or `…_PER_ADDRESS`; come again"),
     "service_unavailable": ("1013", "the server cannot take calls at the moment; come again"),
     "api_key_revoked": ("3000", "the key was revoked; calls in progress end with it too"),
     "api_key_expired": ("3000", "the key's time is over; the same"),
