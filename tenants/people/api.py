@@ -12,12 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants.api.shapes import PageQuery
-from tenants.errors import TenancyError
 from tenants.lifecycle.queries import TenantUnknown, find_tenant
 from tenants.limits.throttle import require_room
 from tenants.models import Invitation, Membership, Tenant
 from tenants.people import invitations, operations, queries
-from tenants.people.doors import Forbidden, asks_as_owner, own_tenant, read_body, refusal
+from tenants.people.doors import Forbidden, asks_as_owner, attempt, own_tenant, read_body
 from tenants.people.mail import mail_invitation
 from tenants.people.serializers import (
     ChoiceSerializer,
@@ -111,10 +110,7 @@ class Leave(TenantAPIView):
             words = "Only a person who belongs to the tenant can leave it."
             raise Forbidden({"tenant": [ErrorDetail(words, "person_required")]})
         membership = Membership.objects.get(user=standing.user, tenant=standing.tenant)
-        try:
-            operations.remove_member(membership=membership, as_owner=True)
-        except TenancyError as error:
-            raise refusal(error) from error
+        attempt(operations.remove_member, membership=membership, as_owner=True)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -157,19 +153,13 @@ class OneMember(MemberView):
         """Another role, from the member's next request on. Only an owner makes owners and takes owners away."""
         membership = self.find(person)
         role = read_body(request, RoleSerializer)["role"]
-        try:
-            operations.change_role(membership=membership, role=role, as_owner=asks_as_owner(request))
-        except TenancyError as error:
-            raise refusal(error) from error
+        attempt(operations.change_role, membership=membership, role=role, as_owner=asks_as_owner(request))
         return Response(MemberSerializer(self.find(person)).data)
 
     @extend_schema(operation_id="remove_member", responses={204: None})
     def delete(self, request: Request, person: int) -> Response:
         """The member's sessions open nothing here at their next request. Other tenants of theirs are not touched."""
-        try:
-            operations.remove_member(membership=self.find(person), as_owner=asks_as_owner(request))
-        except TenancyError as error:
-            raise refusal(error) from error
+        attempt(operations.remove_member, membership=self.find(person), as_owner=asks_as_owner(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -215,12 +205,9 @@ class Invitations(InvitationView):
         """A link is mailed to the address; ``mailed_at`` shows when, and stays null when it could not be."""
         fields = read_body(request, NewInvitationSerializer)
         inviter = request.user if self.principal.kind == "person" else None
-        try:
-            invitation, token = invitations.invite(
-                tenant=own_tenant(), invited_by=inviter, as_owner=asks_as_owner(request), **fields
-            )
-        except TenancyError as error:
-            raise refusal(error) from error
+        invitation, token = attempt(
+            invitations.invite, tenant=own_tenant(), invited_by=inviter, as_owner=asks_as_owner(request), **fields
+        )
         mail(request, invitation, token)
         return Response(InvitationSerializer(invitation).data, status=status.HTTP_201_CREATED)
 
@@ -234,10 +221,7 @@ class OneInvitation(InvitationView):
     @extend_schema(operation_id="revoke_invitation", responses={204: None})
     def delete(self, request: Request, invitation: int) -> Response:
         """Its link opens nothing any more."""
-        try:
-            invitations.revoke(invitation=self.find(invitation))
-        except TenancyError as error:
-            raise refusal(error) from error
+        attempt(invitations.revoke, invitation=self.find(invitation))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -246,10 +230,7 @@ class Resending(InvitationView):
     def post(self, request: Request, invitation: int) -> Response:
         """A new link with a new term; the old link opens nothing any more."""
         read_body(request, EmptySerializer)
-        try:
-            renewed, token = invitations.resend(invitation=self.find(invitation), as_owner=asks_as_owner(request))
-        except TenancyError as error:
-            raise refusal(error) from error
+        renewed, token = attempt(invitations.resend, invitation=self.find(invitation), as_owner=asks_as_owner(request))
         mail(request, renewed, token)
         return Response(InvitationSerializer(renewed).data)
 
@@ -266,10 +247,9 @@ class TenantInvitations(PlatformAPIView):
         own list. An open invitation for the same address ends."""
         fields = read_body(request, NewInvitationSerializer)
         try:
-            invitation, token = invitations.invite_as_operator(tenant=find_tenant(slug), **fields)
+            tenant = find_tenant(slug)
         except TenantUnknown as error:
             raise Http404(error.message) from error
-        except TenancyError as error:
-            raise refusal(error) from error
+        invitation, token = attempt(invitations.invite_as_operator, tenant=tenant, **fields)
         mail(request, invitation, token)
         return Response(InvitationSerializer(invitation).data, status=status.HTTP_201_CREATED)

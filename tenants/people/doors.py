@@ -43,6 +43,14 @@ def refusal(error: TenancyError) -> APIException:
     return kind({error.param: [ErrorDetail(error.message, getattr(error, "code", "invalid"))]})
 
 
+def attempt(operation: Any, **arguments: Any) -> Any:
+    """What the operation gives. Raises its refusal as the caller is told it."""
+    try:
+        return operation(**arguments)
+    except TenancyError as error:
+        raise refusal(error) from error
+
+
 def own_tenant() -> Tenant:
     return Tenant.objects.get(schema_name=connection.schema_name)
 

@@ -11,10 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants.api.shapes import PageQuery
-from tenants.errors import TenancyError
 from tenants.models import EmailDomain, SingleSignOn
 from tenants.people import sign_on
-from tenants.people.doors import own_tenant, read_body, refusal
+from tenants.people.doors import attempt, own_tenant, read_body
 from tenants.people.serializers import (
     EmailDomainSerializer,
     EmptySerializer,
@@ -55,10 +54,7 @@ class OwnSingleSignOn(TenantAPIView):
         ``redirect_uri`` changes. Without ``client_secret`` the present one stays."""
         fields = read_body(request, SingleSignOnChangeSerializer)
         fields.setdefault("client_secret", None)
-        try:
-            sign_on.configure(tenant=own_tenant(), **fields)
-        except TenancyError as error:
-            raise refusal(error) from error
+        attempt(sign_on.configure, tenant=own_tenant(), **fields)
         return self.show(self.find())
 
     @extend_schema(operation_id="remove_single_sign_on", responses={204: None})
@@ -105,10 +101,7 @@ class EmailDomains(EmailDomainView):
     def post(self, request: Request) -> Response:
         """Set the TXT record that the answer shows, then verify the domain."""
         fields = read_body(request, NewEmailDomainSerializer)
-        try:
-            added = sign_on.add_domain(tenant=own_tenant(), **fields)
-        except TenancyError as error:
-            raise refusal(error) from error
+        added = attempt(sign_on.add_domain, tenant=own_tenant(), **fields)
         return Response(EmailDomainSerializer(added).data, status=status.HTTP_201_CREATED)
 
 
@@ -130,8 +123,5 @@ class Verification(EmailDomainView):
     def post(self, request: Request, domain: str) -> Response:
         """Looks for the TXT record in the DNS."""
         read_body(request, EmptySerializer)
-        try:
-            proven = sign_on.prove_domain(domain=self.find(domain))
-        except TenancyError as error:
-            raise refusal(error) from error
+        proven = attempt(sign_on.prove_domain, domain=self.find(domain))
         return Response(EmailDomainSerializer(proven).data)

@@ -10,9 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tenants.api.shapes import PageQuery, StrictSerializer
-from tenants.errors import TenancyError
 from tenants.models import OAuthClient
-from tenants.people.doors import own_tenant, read_body, refusal
+from tenants.people.doors import attempt, own_tenant, read_body
 from tenants.people.oauth import clients
 from tenants.permissions import TENANT_SCOPES, Scope
 from tenants.rest import Pages, TenantAPIView
@@ -78,12 +77,6 @@ class OAuthClientView(TenantAPIView):
             raise Http404(f"There is no OAuth client {client_id!r}.")
         return found
 
-    def attempt(self, operation: Any, **arguments: Any) -> Any:
-        try:
-            return operation(**arguments)
-        except TenancyError as error:
-            raise refusal(error) from error
-
 
 def with_secret(client: OAuthClient, secret: str) -> dict[str, Any]:
     client.client_secret = secret
@@ -110,7 +103,7 @@ class OAuthClients(OAuthClientView):
         """A new client. Its secret is in this answer and never shown again. You can give only scopes that you hold."""
         fields = read_body(request, NewOAuthClientSerializer)
         held = self.principal.scopes
-        client, secret = self.attempt(clients.create_client, tenant=own_tenant(), held=held, **fields)
+        client, secret = attempt(clients.create_client, tenant=own_tenant(), held=held, **fields)
         return Response(with_secret(client, secret), status=status.HTTP_201_CREATED)
 
 
@@ -125,7 +118,7 @@ class OneOAuthClient(OAuthClientView):
         """Changes the fields that are sent. Tokens that are out lose the scopes that the client loses."""
         client = self.find(client_id)
         fields = read_body(request, OAuthClientChangeSerializer)
-        self.attempt(clients.update_client, client=client, held=self.principal.scopes, **fields)
+        attempt(clients.update_client, client=client, held=self.principal.scopes, **fields)
         return Response(OAuthClientSerializer(self.find(client_id)).data)
 
     @extend_schema(operation_id="revoke_oauth_client", responses={204: None})
@@ -144,5 +137,5 @@ class Rotation(OAuthClientView):
         client = self.find(client_id)
         fields = read_body(request, SecretRotationSerializer)
         held = self.principal.scopes
-        rotated, secret = self.attempt(clients.rotate_client, client=client, held=held, **fields)
+        rotated, secret = attempt(clients.rotate_client, client=client, held=held, **fields)
         return Response(with_secret(rotated, secret))
