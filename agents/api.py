@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from agents import operations, queries
 from agents.models import Agent
 from agents.serializers import AgentQuery, AgentSerializer
+from tenants.api.pages import answer_page
 from tenants.permissions import Scope
 from tenants.rest import Pages, TenantAPIView
 
@@ -37,9 +38,7 @@ class Agents(AgentView):
     def get(self, request: Request) -> Response:
         """The tenant's agents by slug, a page at a time."""
         filters = self.read_query(AgentQuery)
-        pages = AgentPages()
-        agents = pages.paginate_queryset(queries.list_agents(**filters), request, self)
-        return pages.get_paginated_response(AgentSerializer(agents, many=True).data)
+        return answer_page(self, queries.list_agents(**filters), AgentSerializer)
 
     @extend_schema(operation_id="create_agent", responses={201: AgentSerializer})
     def post(self, request: Request) -> Response:

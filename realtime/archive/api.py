@@ -14,6 +14,7 @@ from realtime.archive.serializers import (
     ItemSerializer,
     TranscriptSerializer,
 )
+from tenants.api.pages import answer_page
 from tenants.api.shapes import PageQuery
 from tenants.permissions import Scope
 from tenants.rest import Pages, TenantAPIView
@@ -49,9 +50,7 @@ class Conversations(ConversationView):
     def get(self, request: Request) -> Response:
         """The tenant's conversations, newest first, a page at a time."""
         filters = self.read_query(ConversationQuery)
-        pages = ConversationPages()
-        page = pages.paginate_queryset(queries.list_conversations(**filters), request, self)
-        return pages.get_paginated_response(ConversationSerializer(page, many=True).data)
+        return answer_page(self, queries.list_conversations(**filters), ConversationSerializer)
 
 
 class OneConversation(ConversationView):
@@ -80,6 +79,4 @@ class Items(ConversationView):
         `previous_item_id` says where the conversation has each.
         """
         self.read_query(PageQuery)
-        pages = ItemPages()
-        page = pages.paginate_queryset(queries.list_items(self.find(session_id)), request, self)
-        return pages.get_paginated_response(ItemSerializer(page, many=True).data)
+        return answer_page(self, queries.list_items(self.find(session_id)), ItemSerializer)

@@ -28,6 +28,7 @@ from realtime.recordings.serializers import (
 )
 from realtime.recordings.storage import StorageUnavailable
 from realtime.recordings.threads import read_in_thread
+from tenants.api.pages import answer_page
 from tenants.encryption.errors import EncryptionError
 from tenants.envelope import EnvelopeRenderer, ProblemRenderer
 from tenants.permissions import Scope
@@ -89,9 +90,7 @@ class Recordings(RecordingView):
     def get(self, request: Request) -> Response:
         """The tenant's recordings, newest first, a page at a time."""
         found = queries.list_recordings(**self.read_query(RecordingQuery))
-        pages = RecordingPages()
-        page = pages.paginate_queryset(found, request, self)
-        return pages.get_paginated_response(RecordingSerializer(page, many=True).data)
+        return answer_page(self, found, RecordingSerializer)
 
 
 class OneRecording(RecordingView):

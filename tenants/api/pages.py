@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from rest_framework.exceptions import ErrorDetail, NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 NEXT_PAGE = "https://voice.example.com{path}?cursor=cD0yMDI3LTAxLTE1"
 """How such an address looks; an example."""
@@ -62,3 +63,10 @@ class Pages(CursorPagination):
         for name in path:
             value = getattr(value, name)
         return str(value)
+
+
+def answer_page(view: Any, rows: QuerySet[Any], shape: type[Any]) -> Response:
+    """The page of ``rows`` that was asked for, by the view's ``pagination_class``, each row as ``shape`` shows it."""
+    pages = view.pagination_class()
+    found = pages.paginate_queryset(rows, view.request, view)
+    return pages.get_paginated_response(shape(found, many=True).data)

@@ -10,6 +10,7 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.pages import answer_page
 from tenants.audit import queries
 from tenants.audit.chain import at_text
 from tenants.audit.operations import record
@@ -40,9 +41,7 @@ class AuditLog(AuditView):
         return self.list(request)
 
     def list(self, request: Request) -> Response:
-        pages = EntryPages()
-        page = pages.paginate_queryset(queries.list_entries(**self.read_query(ListQuery)), request, self)
-        return pages.get_paginated_response(EntrySerializer(page, many=True).data)
+        return answer_page(self, queries.list_entries(**self.read_query(ListQuery)), EntrySerializer)
 
 
 class Export(AuditView):

@@ -10,6 +10,7 @@ from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.pages import answer_page
 from tenants.errors import TenancyError
 from tenants.lifecycle import operations, plans, queries
 from tenants.lifecycle.certificate import CertificateInvalid, verify
@@ -73,9 +74,7 @@ class Tenants(TenantView):
         filters = self.read_query(TenantQuery)
         if "plan" in filters:
             filters["plan__slug"] = filters.pop("plan")
-        pages = TenantPages()
-        tenants = pages.paginate_queryset(queries.all_tenants().filter(**filters), request, self)
-        return pages.get_paginated_response(TenantSerializer(tenants, many=True).data)
+        return answer_page(self, queries.all_tenants().filter(**filters), TenantSerializer)
 
     @extend_schema(operation_id="create_tenant", request=NewTenantSerializer, responses={202: TenantSerializer})
     def post(self, request: Request) -> Response:
@@ -174,9 +173,7 @@ class Plans(PlanView):
     def get(self, request: Request) -> Response:
         """The plans by slug, a page at a time."""
         self.refuse_unknown({"cursor", "limit"})
-        pages = PlanPages()
-        found = pages.paginate_queryset(Plan.objects.all(), request, self)
-        return pages.get_paginated_response(PlanSerializer(found, many=True).data)
+        return answer_page(self, Plan.objects.all(), PlanSerializer)
 
     @extend_schema(operation_id="create_plan", responses={201: PlanSerializer})
     def post(self, request: Request) -> Response:

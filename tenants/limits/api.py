@@ -9,6 +9,7 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.pages import answer_page
 from tenants.errors import TenancyError
 from tenants.limits import operations, queries
 from tenants.limits.allowance import Allowance, Party
@@ -102,9 +103,7 @@ class EndUsers(LimitsView):
         """The end users who have limits of their own, the newest first."""
         query = self.read_query(EndUserLimitsQuery)
         rows = queries.list_end_user_limits().filter(**query)
-        pages = EndUserPages()
-        found = pages.paginate_queryset(rows, request, self)
-        return pages.get_paginated_response(EndUserLimitsSerializer(found, many=True).data)
+        return answer_page(self, rows, EndUserLimitsSerializer)
 
     @extend_schema(
         operation_id="create_end_user_limits",

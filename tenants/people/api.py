@@ -11,6 +11,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.pages import answer_page
 from tenants.api.shapes import PageQuery
 from tenants.lifecycle.queries import TenantUnknown, find_tenant
 from tenants.limits.throttle import require_room
@@ -137,9 +138,7 @@ class Members(MemberView):
     def get(self, request: Request) -> Response:
         """Who belongs to the tenant, by e-mail address, a page at a time."""
         self.read_query(PageQuery)
-        pages = MemberPages()
-        found = pages.paginate_queryset(queries.members(self.principal.tenant), request, self)
-        return pages.get_paginated_response(MemberSerializer(found, many=True).data)
+        return answer_page(self, queries.members(self.principal.tenant), MemberSerializer)
 
 
 class OneMember(MemberView):
@@ -194,9 +193,7 @@ class Invitations(InvitationView):
     def get(self, request: Request) -> Response:
         """Open, accepted and revoked ones, newest first, a page at a time."""
         self.read_query(PageQuery)
-        pages = InvitationPages()
-        found = pages.paginate_queryset(queries.invitations(self.principal.tenant), request, self)
-        return pages.get_paginated_response(InvitationSerializer(found, many=True).data)
+        return answer_page(self, queries.invitations(self.principal.tenant), InvitationSerializer)
 
     @extend_schema(
         operation_id="create_invitation", request=NewInvitationSerializer, responses={201: InvitationSerializer}

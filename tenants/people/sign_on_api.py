@@ -10,6 +10,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.pages import answer_page
 from tenants.api.shapes import PageQuery
 from tenants.models import EmailDomain, SingleSignOn
 from tenants.people import sign_on
@@ -90,10 +91,8 @@ class EmailDomains(EmailDomainView):
     def get(self, request: Request) -> Response:
         """Domains whose people the provider may vouch for, once they are verified."""
         self.read_query(PageQuery)
-        pages = EmailDomainPages()
         own = EmailDomain.objects.filter(tenant__schema_name=self.principal.tenant)
-        found = pages.paginate_queryset(own, request, self)
-        return pages.get_paginated_response(EmailDomainSerializer(found, many=True).data)
+        return answer_page(self, own, EmailDomainSerializer)
 
     @extend_schema(
         operation_id="add_email_domain", request=NewEmailDomainSerializer, responses={201: EmailDomainSerializer}

@@ -7,6 +7,7 @@ from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.pages import answer_page
 from tenants.errors import TenancyError
 from tenants.lifecycle.queries import TenantUnknown, find_tenant
 from tenants.models import Tenant
@@ -48,9 +49,7 @@ class Prices(PriceView):
     @extend_schema(operation_id="list_prices", parameters=[PriceQuery], responses=PriceSerializer(many=True))
     def get(self, request: Request) -> Response:
         """The price book, the latest first, a page at a time."""
-        pages = PricePages()
-        page = pages.paginate_queryset(queries.list_prices(**self.read_query(PriceQuery)), request, self)
-        return pages.get_paginated_response(PriceSerializer(page, many=True).data)
+        return answer_page(self, queries.list_prices(**self.read_query(PriceQuery)), PriceSerializer)
 
     @extend_schema(operation_id="set_price", request=PriceShape, responses={201: PriceSerializer})
     def post(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tenants.api.pages import answer_page
 from tenants.api.shapes import PageQuery, StrictSerializer
 from tenants.models import OAuthClient
 from tenants.people.doors import attempt, own_tenant, read_body
@@ -92,9 +93,7 @@ class OAuthClients(OAuthClientView):
     def get(self, request: Request) -> Response:
         """Newest first, a page at a time; revoked ones too."""
         self.read_query(PageQuery)
-        pages = OAuthClientPages()
-        found = pages.paginate_queryset(clients.clients(self.principal.tenant), request, self)
-        return pages.get_paginated_response(OAuthClientSerializer(found, many=True).data)
+        return answer_page(self, clients.clients(self.principal.tenant), OAuthClientSerializer)
 
     @extend_schema(
         operation_id="create_oauth_client", request=NewOAuthClientSerializer, responses={201: OAuthSecretSerializer}
