@@ -25,7 +25,7 @@ def build_request(
     system = (Message("system", instructions),) if instructions else ()
     return Request(
         messages=system + messages,
-        model=agent.model,
+        models=agent.models,
         temperature=agent.temperature,
         max_tokens=max_output_tokens if isinstance(max_output_tokens, int) else None,
         tools=tuple(tool for tool in tools if tool.get("type") == "function"),

@@ -55,7 +55,7 @@ def message_wire(message: Message, *, sees: bool = True) -> dict[str, Any]:
 
 def request_wire(request: Request, model: str, *, sees: bool = True) -> dict[str, Any]:
     wire: dict[str, Any] = {
-        "model": request.model or model,
+        "model": model,
         "messages": [message_wire(message, sees=sees) for message in request.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -83,7 +83,7 @@ def request_wire(request: Request, model: str, *, sees: bool = True) -> dict[str
 def options_of(request: Request) -> Options:
     """The model, and what not every model takes."""
     parallel = request.parallel_tool_calls if request.tools else None
-    return request.model, request.reasoning_effort, parallel
+    return request.reasoning_effort, parallel
 
 
 class OpenAiCompatible:

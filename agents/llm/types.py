@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from agents.llm.providers import ModelRef
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -38,14 +40,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``tools`` are JSON-schema function definitions; ``tool_choice`` is auto, none, required or a function's name.
+    """``models`` are asked in this order, the next where one fails before its first word; none is the platform's
+    default. ``tools`` are JSON-schema function definitions; ``tool_choice`` is auto, none, required or a function's
+    name.
 
     ``parallel_tool_calls`` and ``reasoning_effort`` are None where nobody asked for them; a model that does not know
     them answers without.
     """
 
     messages: tuple[Message, ...]
-    model: str = ""
+    models: tuple[ModelRef, ...] = ()
     temperature: float | None = None
     max_tokens: int | None = None
     tools: tuple[dict[str, Any], ...] = ()
@@ -71,12 +75,15 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last delta. ``reason``: stop, length, tool_calls or content_filter; token counts are 0 when unknown."""
+    """The last delta. ``reason``: stop, length, tool_calls or content_filter; token counts are 0 when unknown.
+    ``provider`` and ``model`` have answered."""
 
     reason: str
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    provider: str = ""
+    model: str = ""
 
 
 Delta = TextDelta | ToolCallDelta | Finished

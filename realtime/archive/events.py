@@ -26,19 +26,24 @@ class ArchiveEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class CallStarted(ArchiveEvent, frozen=True, kw_only=True, tag="call.started"):
+    """``agent_version`` 0: no published one. ``trial``: the A/B trial that chose it."""
+
     conversation_id: str
     agent: str
     channel: str
     key_id: str
     end_user: str
     model: str
+    agent_version: int = 0
+    trial: str = ""
 
 
 class ItemStored(ArchiveEvent, frozen=True, kw_only=True, tag="item.stored"):
     """The item as the protocol shows it now (``content`` with transcripts, without audio bytes).
 
     Sent again when it changes: a late transcript, a truncation. ``timings_ms`` holds stage times of the turn,
-    ``audio_ms`` the item's spoken length.
+    ``audio_ms`` the item's spoken length. ``agent`` and ``agent_version`` made the item, or were there when it was
+    said; ``receipt`` is that of a tool call (``agents.tools.types.Receipt``).
     """
 
     item: dict[str, Any]
@@ -46,17 +51,37 @@ class ItemStored(ArchiveEvent, frozen=True, kw_only=True, tag="item.stored"):
     response_id: str | None = None
     audio_ms: int = 0
     timings_ms: dict[str, float] = {}
+    agent: str = ""
+    agent_version: int = 0
+    receipt: dict[str, Any] | None = None
 
 
 class ItemDeleted(ArchiveEvent, frozen=True, kw_only=True, tag="item.deleted"):
     item_id: str
 
 
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """``answers`` completed; ``failed``: one could not be given, or only the degraded one; ``hung_up``: the caller left
+    before a first answer was complete, or in the middle of one."""
+
+    agent: str
+    agent_version: int
+    trial: str = ""
+    turns: int = 0
+    answers: int = 0
+    failed: bool = False
+    hung_up: bool = False
+
+
 class CallEnded(ArchiveEvent, frozen=True, kw_only=True, tag="call.ended"):
-    """``reason``: client_closed, server_drained, expired, error, broken, overloaded."""
+    """``reason``: client_closed, agent_ended, server_drained, expired, error, broken, overloaded.
+
+    ``outcomes``: what came of each agent version that took part; the one that began the call is the first.
+    """
 
     reason: str
     duration_s: float
+    outcomes: tuple[Outcome, ...] = ()
 
 
 class UsageMetered(ArchiveEvent, frozen=True, kw_only=True, tag="usage.metered"):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agents.llm.types import Request
+from agents.tools.types import McpServer, ToolSpec
 from realtime.protocol.events import Modality, ServerEvent
 from speech.engines import Pcm
 
@@ -66,28 +67,86 @@ class CountTokens:
 
 @dataclass(frozen=True, slots=True)
 class StartReply:
-    """Answered by Reply… results with the same ``response_id``, the last of them ReplyFinished or ReplyFailed."""
+    """Answered by Reply… results with the same ``response_id``, the last of them ReplyFinished or ReplyFailed.
+
+    ``words`` are said instead of asking a model: a greeting, a filler, a guard rail's answer; ``request`` is None then.
+    A response may have several replies, one after the other: a tool's result is answered by the next.
+    """
 
     response_id: str
-    request: Request
+    request: Request | None
     modality: Modality
     voice: str
     speed: float
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelReply:
+    """Its tools are cancelled one by one (CancelTool)."""
+
     response_id: str
 
 
 @dataclass(frozen=True, slots=True)
+class RunTool:
+    """Answered by ToolAnswered with the same ``run_id``, which is the id of the item that shows it."""
+
+    run_id: str
+    tool: ToolSpec
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTool:
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListTools:
+    """Answered by ToolsListed or ToolsNotListed with the same ``list_id``."""
+
+    list_id: str
+    server: McpServer
+
+
+@dataclass(frozen=True, slots=True)
+class HandOff:
+    """Load the agent that takes over. Answered by HandedOff or HandOffFailed with the same ``run_id``."""
+
+    run_id: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which agent should answer the caller's first words? Answered by Routed, soon: the runner waits no longer than
+    its limit for a model's opinion."""
+
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remind:
+    """Answered by Reminded with the same ``reminder_id`` after that time, unless a newer one has the same id."""
+
+    reminder_id: str
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
-    """An item has reached a state worth keeping; sent again when that state changes."""
+    """An item has reached a state worth keeping; sent again when that state changes. ``agent`` and ``agent_version``
+    made it, or were there when it was said; ``receipt`` as JSON where a tool ran."""
 
     item: dict[str, Any]
     previous_item_id: str | None
     response_id: str | None = None
     audio_ms: int = 0
+    agent: str = ""
+    agent_version: int = 0
+    receipt: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +173,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Close:
+    """``after_ms``: what was said is played out first."""
+
     code: int
     reason: str
+    after_ms: int = 0
 
 
 Effect = (
@@ -129,6 +191,12 @@ Effect = (
     | CountTokens
     | StartReply
     | CancelReply
+    | RunTool
+    | CancelTool
+    | ListTools
+    | HandOff
+    | Route
+    | Remind
     | Store
     | Forget
     | Mark

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from agents.spec import AgentSpec
+from agents.tools.types import ToolAnswer, ToolError, ToolSpec
 from speech.engines import Pcm, Segment, Transcript
 
 JsonObject = dict[str, Any]
@@ -21,7 +23,10 @@ class ClientEvent(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class SessionUpdate(ClientEvent, frozen=True, kw_only=True):
+    """``instructions``: those of the stored prompt that ``session.prompt`` names, filled in by the runner."""
+
     session: JsonObject
+    instructions: str | None = None
 
 
 class InputAudioAppend(ClientEvent, frozen=True, kw_only=True):
@@ -62,7 +67,10 @@ class ItemRetrieve(ClientEvent, frozen=True, kw_only=True):
 
 
 class ResponseCreate(ClientEvent, frozen=True, kw_only=True):
+    """``instructions`` as of SessionUpdate."""
+
     response: JsonObject = {}
+    instructions: str | None = None
 
 
 class ResponseCancel(ClientEvent, frozen=True, kw_only=True):
@@ -158,19 +166,60 @@ class ReplyToolCall(Result, frozen=True, kw_only=True):
 
 
 class ReplyFinished(Result, frozen=True, kw_only=True):
-    """``reason``: stop, length, tool_calls or content_filter."""
+    """``reason``: stop, length, tool_calls or content_filter. ``provider`` and ``model`` have answered; ``degraded``:
+    none could, and the caller was told so."""
 
     response_id: str
     reason: str
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    provider: str = ""
+    model: str = ""
+    degraded: bool = False
 
 
 class ReplyFailed(Result, frozen=True, kw_only=True):
     response_id: str
     code: str
     message: str
+
+
+class ToolAnswered(Result, frozen=True, kw_only=True):
+    run_id: str
+    answer: ToolAnswer
+
+
+class ToolsListed(Result, frozen=True, kw_only=True):
+    list_id: str
+    tools: tuple[ToolSpec, ...]
+
+
+class ToolsNotListed(Result, frozen=True, kw_only=True):
+    list_id: str
+    error: ToolError
+
+
+class HandedOff(Result, frozen=True, kw_only=True):
+    """``agent`` answers from now on."""
+
+    run_id: str
+    agent: AgentSpec
+
+
+class HandOffFailed(Result, frozen=True, kw_only=True):
+    run_id: str
+    message: str
+
+
+class Routed(Result, frozen=True, kw_only=True):
+    """Who answers the caller's first words; None: who was there already."""
+
+    agent: AgentSpec | None
+
+
+class Reminded(Result, frozen=True, kw_only=True):
+    reminder_id: str
 
 
 class ListeningFailed(Result, frozen=True, kw_only=True):

@@ -1,27 +1,33 @@
 """The narrow interfaces that a runner needs. ``agentvoicebox/gateway.py`` wires real ones; tests wire scripted ones."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agents.llm.types import LanguageModel
+from agents.spec import AgentSpec, Rule
+from agents.tools.types import Toolbox
 from realtime.archive.events import AnyArchiveEvent
 from realtime.runtime.recorder import CallSheet, Tape
 from realtime.runtime.register import SessionRecord
 from speech.engines import Heard, Pcm, SpokenChunk, Transcript
 
 __all__ = [
+    "AgentUnavailable",
     "Archive",
+    "Directory",
     "Hearing",
     "Judging",
     "Listening",
     "ListeningStream",
     "Ports",
+    "PromptRefused",
     "Recorder",
     "Register",
     "Scored",
     "Speaking",
     "SpokenChunk",
+    "Toolbox",
     "Transport",
 ]
 
@@ -111,6 +117,44 @@ class Recorder(Protocol):
         ...
 
 
+class AgentUnavailable(Exception):
+    """The agent cannot take over; the message may be told to a model."""
+
+
+class PromptRefused(Exception):
+    """The stored prompt that a client names cannot be used. ``param`` is its path in the client's event."""
+
+    def __init__(self, code: str, message: str, param: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+
+
+class Directory(Protocol):
+    """Agents other than the one that answers. Rows are read in threads."""
+
+    async def load(self, tenant: str, slug: str, values: Mapping[str, str]) -> AgentSpec:
+        """The published version, or the one that a trial gives. Raises AgentUnavailable."""
+        ...
+
+    async def prompt(self, tenant: str, prompt: dict[str, Any], values: Mapping[str, str], param: str) -> str:
+        """The instructions of the stored prompt, which is an agent's version, with its variables filled in.
+        ``prompt`` as clients send it: id, version, variables. Raises PromptRefused."""
+        ...
+
+    async def route(
+        self, tenant: str, rules: tuple[Rule, ...], text: str, language: str, agent: AgentSpec
+    ) -> AgentSpec | None:
+        """Who should answer the caller's first words; None: ``agent``, who was there already. Never raises."""
+        ...
+
+    def remember(self, tenant: str, end_user: str, channel: str, entry: str, agent: str) -> None:
+        """That ``agent`` now serves an end user who called ``entry``: a call that comes back soon is taken by it.
+        Neither blocks nor raises."""
+        ...
+
+
 class Transport(Protocol):
     """What carries a call's events. ``receive`` gives None when the other side has gone; ``gone`` says in the archive's
     words why. ``send`` and ``close`` raise ConnectionError then."""
@@ -127,7 +171,8 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Without a ``recorder`` no call is recorded, whatever its agent says."""
+    """``model`` answers a request by its own chain of models. Without a ``recorder`` no call is recorded, whatever its
+    agent says."""
 
     listening: Listening
     hearing: Hearing
@@ -136,4 +181,6 @@ class Ports:
     model: LanguageModel
     archive: Archive
     register: Register
+    tools: Toolbox
+    directory: Directory
     recorder: Recorder | None = None

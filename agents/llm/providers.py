@@ -1,0 +1,39 @@
+"""Who serves a language model, as a call carries it. What rows and the environment say becomes these values at the
+door of a call; nothing here asks anybody."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["openai", "groq", "ollama", "openai_compatible", "anthropic", "bedrock", "embedded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One way to a model. ``tenant`` is the schema name of the tenant whose provider it is, empty for the platform's
+    own; ``base_url`` is empty where the kind has one; ``model`` answers where nobody names another; ``sees``: it takes
+    images.
+
+    ``credentials`` as pairs, by kind: ``api_key``; for Bedrock ``region`` and either ``access_key_id`` with
+    ``secret_access_key`` (and ``session_token``), or nothing, which means what AWS's own chain finds.
+    """
+
+    name: str
+    kind: Kind
+    base_url: str = ""
+    credentials: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    model: str = ""
+    sees: bool = True
+    tenant: str = ""
+
+    def credential(self, name: str) -> str:
+        """Empty where there is none."""
+        return next((value for known, value in self.credentials if known == name), "")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """One link of an agent's chain: a provider (None: the platform's default) and the model to ask there (empty: the
+    provider's own)."""
+
+    provider: Provider | None = None
+    model: str = ""

@@ -1,0 +1,1 @@
+"""A/B trials between versions of an agent, and what came of each call."""
