@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from tenants.limits.allowance import Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +14,8 @@ class Principal:
     """``tenant`` is the schema name of the tenant acted in, empty for platform operators and the system itself.
 
     ``id``: ``key_…`` of an API key, the client id of an OAuth client, the primary key of a person. ``name`` is for
-    people to read. ``address`` is the IP address the request came from, empty where there was none.
+    people to read. ``address`` is the IP address the request came from, empty where there was none. ``allowance`` is
+    what limits it, where the door has read that already.
     """
 
     kind: Literal["key", "client", "person", "operator", "system"]
@@ -21,6 +24,7 @@ class Principal:
     tenant: str = ""
     scopes: frozenset[str] = frozenset()
     address: str = ""
+    allowance: Allowance | None = field(default=None, compare=False, repr=False)
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes

@@ -176,5 +176,13 @@ def require_scope(key: ApiKey, scope: str) -> None:
 
 
 def principal_of(key: ApiKey, address: str) -> Principal:
-    """Who acts when this key is used from this IP address."""
-    return Principal("key", key.public_id, key.name, key.tenant.schema_name, frozenset(key.scopes), address)
+    """Who acts when this key is used from this IP address. Needs its tenant and plan loaded."""
+    return Principal(
+        kind="key",
+        id=key.public_id,
+        name=key.name,
+        tenant=key.tenant.schema_name,
+        scopes=frozenset(key.scopes),
+        address=address,
+        allowance=Allowance(tenant=tenant_limits(key.tenant), key=key.limits),
+    )

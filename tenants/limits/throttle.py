@@ -19,7 +19,6 @@ from tenants.limits.counters import Answer, BlockingLimiter, LimitsUnavailable, 
 from tenants.limits.headers import ratelimit_headers, retry_headers
 from tenants.limits.names import MINUTE_S
 from tenants.limits.queries import find_tenant, tenant_limits
-from tenants.models import ApiKey
 from tenants.principal import Principal
 
 REQUESTS = "requests_per_minute"
@@ -128,16 +127,15 @@ def access_note(tenant: str, key_id: str, address: str) -> Counter:
 
 def _counters(principal: Principal) -> list[Counter]:
     """People count for themselves; operators, and people who act in no tenant, under the platform's name."""
+    if principal.allowance is not None:
+        party = Party(tenant=principal.tenant, key_id=principal.id, allowance=principal.allowance)
+        return party.counters(REQUESTS, 1)
     tenant = find_tenant(principal.tenant) if principal.tenant else None
     limits = tenant_limits(tenant) if tenant else dict(settings.LIMITS)
     if principal.kind in ("person", "operator") or tenant is None:
         key = f"avb:{principal.tenant or 'platform'}:limit:{REQUESTS}:{principal.kind}:{fingerprint(principal.id)}"
         return [Counter(REQUESTS, "tenant", key, limits[REQUESTS], MINUTE_S, 1)]
-    own = {}
-    if principal.kind == "key":
-        own = ApiKey.objects.filter(public_id=principal.id).values_list("limits", flat=True).first() or {}
-    allowance = Allowance(tenant=limits, key=own)
-    return Party(tenant=principal.tenant, key_id=principal.id, allowance=allowance).counters(REQUESTS, 1)
+    return Party(tenant=principal.tenant, key_id=principal.id, allowance=Allowance(tenant=limits)).counters(REQUESTS, 1)
 
 
 def refusal_words(answer: Answer) -> str:

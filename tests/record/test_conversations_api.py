@@ -156,7 +156,7 @@ def test_reading_costs_a_fixed_number_of_queries(busy: World, alpha_api: Api, dj
     """Schema, time limit, key, schema, the tenant's and the key's limits, rows; around them the savepoint that is a
     transaction outside of tests."""
     alpha_api("GET", "conversations/")  # notes the key's use
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(7):
         alpha_api("GET", "conversations/")
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(8):
         alpha_api("GET", "conversations/sess_alpha/")
