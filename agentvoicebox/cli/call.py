@@ -31,7 +31,9 @@ STAGES = {
 @click.option("--end-user", default="", help="whom the call is for, as usage, limits and privacy know them")
 @click.option("--key", help="API key; without it the demo key", envvar="AVB_API_KEY")
 @click.option("--barge-in", "barge_in_ms", type=click.IntRange(0), metavar="MS", help="speak over each answer after MS")
-@click.option("--format", "audio_format", type=click.Choice(["pcm", "pcmu", "pcma"]), default="pcm", show_default=True)
+@click.option(
+    "--format", "audio_format", type=click.Choice(["pcm", "pcmu", "pcma", "opus"]), default="pcm", show_default=True
+)
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="seconds to wait for an answer")
 def command(
     wavs: tuple[Path, ...],

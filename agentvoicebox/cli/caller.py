@@ -18,6 +18,7 @@ import websockets
 
 from speech.audio import Resampler, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, from_bytes, to_bytes
 from speech.engines import TTS_HZ, Pcm
+from speech.opus import OpusDecoder, OpusEncoder
 
 FRAME_MS = 20
 PHONE_HZ = 8_000
@@ -107,8 +108,8 @@ def with_query(url: str, asked: dict[str, str]) -> str:
 class Caller:
     """``async with Caller(url, key, model) as caller: turn = await caller.speak(pcm)``.
 
-    ``on_event`` sees every server event as it comes; ``format`` is audio/pcm, audio/pcmu or audio/pcma; ``end_user``
-    is whom the call is for.
+    ``on_event`` sees every server event as it comes; ``format`` is audio/pcm, audio/pcmu, audio/pcma or audio/opus;
+    ``end_user`` is whom the call is for.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Caller:
         self._format = format
         self._on_event = on_event
         self._down, self._up = Resampler(TTS_HZ, PHONE_HZ), Resampler(PHONE_HZ, TTS_HZ)
+        self._opus_out, self._opus_in = OpusEncoder(FRAME_MS), OpusDecoder()
         self._microphone: asyncio.Queue[tuple[Pcm, asyncio.Future[float]]] = asyncio.Queue()
         self._loudspeaker = Loudspeaker()
         self._tasks: list[asyncio.Task[None]] = []
@@ -147,8 +149,8 @@ class Caller:
             raise CallFailed(f"{self._url} cannot be reached: {error}") from error
         self._tasks = [asyncio.create_task(self._listen())]
         await self._until(lambda: bool(self.session))
-        phone = {"type": self._format} if self._format in PHONE else {"type": "audio/pcm", "rate": TTS_HZ}
-        audio = {"input": {"format": phone, "transcription": {"model": "whisper-1"}}, "output": {"format": phone}}
+        spoken = {"type": "audio/pcm", "rate": TTS_HZ} if self._format == "audio/pcm" else {"type": self._format}
+        audio = {"input": {"format": spoken, "transcription": {"model": "whisper-1"}}, "output": {"format": spoken}}
         await self.send({"type": "session.update", "session": {"type": "realtime", "audio": audio}})
         self._tasks.append(asyncio.create_task(self._speak_into_microphone()))
         return self
@@ -230,20 +232,26 @@ class Caller:
                 frame = speaking[0][at : at + samples]
                 frame = np.concatenate([frame, silence[len(frame) :]])
                 at += samples
-            await self.send({"type": "input_audio_buffer.append", "audio": self._encode(frame)})
+            for audio in self._encode(frame):
+                await self.send({"type": "input_audio_buffer.append", "audio": base64.b64encode(audio).decode()})
             if speaking is not None and at >= len(speaking[0]):
                 speaking[1].set_result(time.monotonic())
                 speaking = None
             due += FRAME_MS / 1000
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    def _encode(self, pcm_24khz: Pcm) -> str:
+    def _encode(self, pcm_24khz: Pcm) -> list[bytes]:
+        """As it is appended; of Opus a packet at a time."""
+        if self._format == "audio/opus":
+            return self._opus_out.push(pcm_24khz)
         if self._format in PHONE:
-            return base64.b64encode(PHONE[self._format][0](self._down.push(pcm_24khz))).decode()
-        return base64.b64encode(to_bytes(pcm_24khz)).decode()
+            return [PHONE[self._format][0](self._down.push(pcm_24khz))]
+        return [to_bytes(pcm_24khz)]
 
     def _decode(self, delta: str) -> Pcm:
         raw = base64.b64decode(delta)
+        if self._format == "audio/opus":
+            return self._opus_in.decode(raw)
         if self._format in PHONE:
             return self._up.push(PHONE[self._format][1](raw))
         return from_bytes(raw)

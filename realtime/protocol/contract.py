@@ -38,6 +38,8 @@ AUDIO_FORMAT = Tagged(
         "audio/pcm": Object({"rate": Number(24_000, 24_000, whole=True)}),
         "audio/pcmu": Object({}),
         "audio/pcma": Object({}),
+        # This product's own: one packet an event, without a container.
+        "audio/opus": Object({}),
     },
 )
 PCM_WITH_RATE = Object({"rate": Number(24_000, 24_000, whole=True)}, ("rate",))

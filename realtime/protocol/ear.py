@@ -102,18 +102,24 @@ class Ear:
             self.listen_anew()
 
     def append(self, event: ev.InputAudioAppend) -> None:
-        if self._is_too_much(event):
-            limit_s = self.call.limits.input_audio_s
-            raise Invalid(
-                "input_audio_buffer_full",
-                f"Error appending audio: the input audio buffer holds at most {limit_s} s. Commit or clear it first.",
-            )
-        pcm = self._decoder.decode(event.audio)
+        try:
+            if self._is_too_much(event):
+                limit_s = self.call.limits.input_audio_s
+                raise Invalid(
+                    "input_audio_buffer_full",
+                    f"Error appending audio: the input audio buffer holds at most {limit_s} s. "
+                    "Commit or clear it first.",
+                )
+            pcm = self._decoder.decode(event.audio)
+        except ValueError as error:
+            raise Invalid("invalid_value", f"Invalid 'audio': {error}. Append one packet at a time.", "audio") from None
         self._take(pcm if self._noise is None else self._noise.push(pcm))
         self._guess()
 
     def divide(self, event: ev.InputAudioAppend) -> list[ev.InputAudioAppend]:
         """A long append as short ones, so that nobody waits while it is filtered; whole where it will be refused."""
+        if self._decoder.format == "audio/opus":
+            return [event]
         step = self._decoder.bytes_of(APPEND_MS)
         if len(event.audio) <= step or self._is_too_much(event):
             return [event]
@@ -317,7 +323,11 @@ class Ear:
         item = item_from_wire(wire, item_id, wire.get("call_id") or self.call.new_id("call"))
         for index, part in enumerate(wire.get("content", ())):
             if part["type"] == "input_audio":
-                audio = decode_audio(part["audio"], f"item.content[{index}].audio")
+                path = f"item.content[{index}].audio"
+                if self.call.config.input_format == "audio/opus":
+                    message = f"Invalid '{path}': Opus is for the input audio buffer, packet by packet."
+                    raise Invalid("invalid_value", message, path)
+                audio = decode_audio(part["audio"], path)
                 item.audio.append(InputDecoder(self.call.config.input_format).decode_all(audio))
                 item.awaiting_transcript = part.get("transcript") is None and self.call.wants_transcript
         return item

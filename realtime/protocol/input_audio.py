@@ -6,6 +6,7 @@ import numpy as np
 
 from speech.audio import Resampler, decode_alaw, decode_ulaw, from_bytes
 from speech.engines import TTS_HZ, Pcm
+from speech.opus import OpusDecoder, packet_ms
 
 HZ = TTS_HZ
 SAMPLES_PER_MS = HZ // 1000
@@ -59,16 +60,20 @@ class InputAudio:
 
 
 class InputDecoder:
-    """What clients append, in the session's input format, as PCM at 24 kHz. Keeps half a sample for the next chunk."""
+    """What clients append, in the session's input format, as PCM at 24 kHz. Keeps half a sample for the next chunk; of
+    Opus each append is one packet, and what is none is a ValueError."""
 
     def __init__(self, format: str) -> None:  # noqa: A002 - the wire's word
         self.format = format
         self._decode = {"audio/pcmu": decode_ulaw, "audio/pcma": decode_alaw}.get(format)
         self._resampler = Resampler(PHONE_HZ, HZ) if self._decode is not None else None
+        self._opus = OpusDecoder() if format == "audio/opus" else None
         self._half = b""
         self._bytes_per_s = 2 * HZ if self._decode is None else PHONE_HZ
 
     def decode(self, audio: bytes) -> Pcm:
+        if self._opus is not None:
+            return self._opus.decode(audio)
         if self._decode is not None and self._resampler is not None:
             return self._resampler.push(self._decode(audio))
         if self._half or len(audio) % 2:
@@ -84,8 +89,10 @@ class InputDecoder:
 
     def seconds(self, audio: bytes) -> float:
         """How long such audio lasts."""
+        if self._opus is not None:
+            return packet_ms(audio) / 1000
         return len(audio) / self._bytes_per_s
 
     def bytes_of(self, ms: int) -> int:
-        """How many bytes such audio has."""
+        """How many bytes such audio has, of the formats that can be cut anywhere."""
         return self._bytes_per_s * ms // 1000

@@ -117,6 +117,8 @@ class Tape:
         self._burst_samples = self._burst_began = self._burst_at = 0
         self._items: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._latest: dict[str, str] = {}
+        # What an answer brought until a delta tells that it goes out: a codec may wait for a packet to be full.
+        self._held: dict[str, list[Pcm]] = {}
         self._numbers = 0
 
     # ---- what the runner tells ----
@@ -148,11 +150,15 @@ class Tape:
     def _take(self, entering: ev.Input, effects: list[do.Effect], config: SessionConfig) -> None:
         if isinstance(entering, ev.InputAudioAppend):
             self._hear(entering.audio, config.input_format)
+        elif isinstance(entering, ev.ReplyAudio):
+            self._held.setdefault(entering.response_id, []).append(entering.pcm_24khz)
+            if len(self._held) > ITEMS:
+                del self._held[next(iter(self._held))]
         for effect in effects:
             match effect:
-                case do.Send(ev.OutputAudioDelta() as delta) if isinstance(entering, ev.ReplyAudio):
-                    self._speak(entering.response_id, delta.item_id, entering.pcm_24khz)
-                    return  # one input, however many deltas
+                case do.Send(ev.OutputAudioDelta() as delta):
+                    if held := self._held.pop(delta.response_id, None):
+                        self._speak(delta.response_id, delta.item_id, np.concatenate(held))
                 case do.Send(ev.SpeechStarted()) if config.turn_taking is not None:
                     if config.turn_taking.interrupt_response:
                         self._cut(ALL_ITEMS)

@@ -153,8 +153,7 @@ def test_the_scope_is_needed(world: World) -> None:
 
 
 def test_reading_costs_a_fixed_number_of_queries(busy: World, alpha_api: Api, django_assert_num_queries) -> None:
-    """Schema, time limit, key, schema, the tenant's and the key's limits, rows; around them the savepoint that is a
-    transaction outside of tests."""
+    """Schema, time limit, key, schema, rows; around them the savepoint that is a transaction outside of tests."""
     alpha_api("GET", "conversations/")  # notes the key's use
     with django_assert_num_queries(7):
         alpha_api("GET", "conversations/")

@@ -50,6 +50,18 @@ def test_an_answer_lies_where_it_was_sent_and_runs_on_without_gap(stage: Stage) 
     assert not right[HZ + 12000 :].any()
 
 
+def test_what_a_codec_holds_back_is_recorded_when_it_goes_out(stage: Stage) -> None:
+    stage.clock.sleep(1000)
+    said = tone(200, 1)
+    stage.tape.take(ev.ReplyAudio(response_id="resp_a", pcm_24khz=said[:2400]), [], CONFIG)
+    stage.speak(said[2400:])
+    stage.tape.take(ev.ReplyAudio(response_id="resp_gone", pcm_24khz=said), [], CONFIG)
+    stage.clock.sleep(1000)
+    _, right = stage.tracks()
+    assert np.array_equal(right[24_000 : 24_000 + len(said)], said)
+    assert not right[24_000 + len(said) :].any()
+
+
 def test_a_barge_in_cuts_at_its_sample(stage: Stage) -> None:
     stage.hear(np.zeros(HZ, np.int16))
     stage.speak(tone(2000, 1000))

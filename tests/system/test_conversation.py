@@ -50,7 +50,7 @@ async def test_two_spoken_turns_are_understood_answered_and_kept(product: Produc
         assert words_said not in log
 
 
-@pytest.mark.parametrize("audio_format", ["audio/pcm", "audio/pcmu", "audio/pcma"])
+@pytest.mark.parametrize("audio_format", ["audio/pcm", "audio/pcmu", "audio/pcma", "audio/opus"])
 async def test_what_is_spoken_is_what_the_answer_says(
     breakable: Product, llm: ChatServer, whisper: Whisper, audio_format: str
 ) -> None:
