@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 
-from agents.llm.choice import OPENAI_MODEL, ollama_models
+from agents.llm.choice import read_platform
 from speech.jobs import WORKER_TTL_S, workers_key
 
 QUEUES = ("stt", "tts", "default")
@@ -158,11 +158,10 @@ class NoModel(Exception):
 
 
 def _find_model() -> str:
-    if os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_KEY"):
-        return os.environ.get("AVB_LLM_MODEL") or OPENAI_MODEL
-    if models := ollama_models(os.environ):
-        return os.environ.get("AVB_LLM_MODEL") or models[0]
-    raise NoModel("no model is configured: set OPENAI_API_KEY or OPENAI_BASE_URL, or start Ollama")
+    default = read_platform(os.environ).default
+    if default is None:
+        raise NoModel("no model is configured: set OPENAI_API_KEY, OPENAI_BASE_URL or another's key, or start Ollama")
+    return default.model
 
 
 class NoWorker(Exception):

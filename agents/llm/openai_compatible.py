@@ -1,35 +1,24 @@
 """Any API that speaks OpenAI's chat completions: OpenAI itself, Groq, Ollama, vLLM, llama.cpp, …"""
 
-import asyncio
-import logging
-import time
+import secrets
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 
-from agents.llm import metrics
-from agents.llm.types import Delta, Finished, LlmError, Message, Request, TextDelta, ToolCallDelta
-
-TOTAL_S = 30.0
-CONNECT_S = 5.0
-ERROR_CODES = {401: "llm_auth", 403: "llm_auth", 429: "llm_rate_limited"}
-
-# What says that the request itself is not to a model's liking.
-REFUSALS = (400, 415, 422)
-BLIND = (500,)
-"""Some servers of models that see nothing break on an image."""
-REMEMBERED = 1_000
-UNSEEN = "[an image that you cannot see]"
-
-Options = tuple[str, str | None, bool | None]
-
-log = logging.getLogger(__name__)
-
-_decode = msgspec.json.Decoder().decode
+from agents.llm.adapter import (
+    HEADERS,
+    UNSEEN,
+    Adapter,
+    encode,
+    exhaust,
+    read_arguments,
+    repeat_arguments,
+)
+from agents.llm.types import Delta, Finished, LlmError, Message, Request, TextDelta, ToolCall, ToolCallDelta
 
 
 def message_wire(message: Message, *, sees: bool = True) -> dict[str, Any]:
@@ -45,7 +34,11 @@ def message_wire(message: Message, *, sees: bool = True) -> dict[str, Any]:
     if message.tool_calls:
         wire["content"] = message.text or None
         wire["tool_calls"] = [
-            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {
+                "id": call.call_id,
+                "type": "function",
+                "function": _called(call),
+            }
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
@@ -53,7 +46,7 @@ def message_wire(message: Message, *, sees: bool = True) -> dict[str, Any]:
     return wire
 
 
-def request_wire(request: Request, model: str, *, sees: bool = True) -> dict[str, Any]:
+def request_wire(request: Request, model: str, *, sees: bool = True, limit: str = "max_tokens") -> dict[str, Any]:
     wire: dict[str, Any] = {
         "model": model,
         "messages": [message_wire(message, sees=sees) for message in request.messages],
@@ -61,7 +54,7 @@ def request_wire(request: Request, model: str, *, sees: bool = True) -> dict[str
         "stream_options": {"include_usage": True},
     }
     if request.max_tokens is not None:
-        wire["max_tokens"] = request.max_tokens
+        wire[limit] = request.max_tokens
     if request.temperature is not None:
         wire["temperature"] = request.temperature
     if request.reasoning_effort is not None:
@@ -80,141 +73,90 @@ def request_wire(request: Request, model: str, *, sees: bool = True) -> dict[str
     return wire
 
 
-def options_of(request: Request) -> Options:
-    """The model, and what not every model takes."""
-    parallel = request.parallel_tool_calls if request.tools else None
-    return request.reasoning_effort, parallel
+def _called(call: ToolCall) -> dict[str, str]:
+    """Good arguments go back to the letter: they may be in the provider's cache."""
+    fit = call.arguments.strip() and read_arguments(call.arguments) is not None
+    arguments = call.arguments if fit else msgspec.json.encode(repeat_arguments(call.arguments)).decode()
+    return {"name": call.name, "arguments": arguments}
 
 
-class OpenAiCompatible:
-    """One provider. ``base_url`` ends in /v1; ``model`` is used where a request names none; ``sees``: it takes images.
-
-    What a client may ask of any model, and this one refuses (HTTP 400 or the like), it is asked again without: first
-    the options, then the images. Refused options are remembered, so that the next answer does not wait for a refusal.
-    """
+class OpenAiCompatible(Adapter):
+    """One model. ``base_url`` ends in /v1; ``limit`` is what the most tokens of an answer are called there."""
 
     def __init__(
-        self, name: str, base_url: str, api_key: str, model: str, *, total_s: float = TOTAL_S, sees: bool = True
+        self,
+        name: str,
+        base_url: str,
+        api_key: str,
+        model: str,
+        *,
+        sees: bool = True,
+        limit: str = "max_tokens",
+        client: httpx2.AsyncClient | None = None,
     ) -> None:
-        self.name = name
-        self.model = model
-        self._sees = sees
-        self._refused: set[Options] = set()
-        self._total_s = total_s
-        self._client = httpx.AsyncClient(
-            base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(total_s, connect=CONNECT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60),
-        )
+        super().__init__(name, model, sees=sees, client=client)
+        self._limit = limit
+        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._headers = {**HEADERS, "Accept": "text/event-stream"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        began, outcome, waited_s = time.monotonic(), "cancelled", 0.0
-        try:
-            async with aclosing(self._deltas(request)) as deltas:
-                while True:
-                    # Only waiting for the model counts: it may be read slowly, as fast as it is spoken. And no time-out
-                    # may span a yield: it would strike whatever the reader is waiting for.
-                    asked = time.monotonic()
-                    async with asyncio.timeout(self._total_s - waited_s):
-                        delta = await anext(deltas)
-                    if not waited_s:
-                        metrics.FIRST_TOKEN.labels(self.name).observe(time.monotonic() - began)
-                    waited_s += time.monotonic() - asked
-                    if isinstance(delta, Finished):
-                        outcome = "completed"
-                    yield delta
-                    if outcome == "completed":
-                        return
-        except LlmError as error:
-            outcome = error.code
-            raise
-        except TimeoutError:
-            outcome = "llm_timeout"
-            raise LlmError(outcome, f"{self.name} did not finish its answer within {self._total_s:g} s.") from None
-        except httpx.TimeoutException as error:
-            outcome = "llm_timeout"
-            raise LlmError(outcome, f"{self.name} did not answer in time ({type(error).__name__}).") from error
-        except httpx.HTTPError as error:
-            outcome = "llm_unavailable"
-            raise LlmError(outcome, f"{self.name} could not be reached ({type(error).__name__}).") from error
-        finally:
-            metrics.REQUESTS.labels(self.name, outcome).inc()
-            metrics.DURATION.labels(self.name).observe(time.monotonic() - began)
-
-    async def _deltas(self, request: Request) -> AsyncGenerator[Delta, None]:
-        async with self._send(request) as response:
-            if response.status_code >= 400:
-                code = ERROR_CODES.get(response.status_code, "llm_unavailable")
-                # The body may quote the conversation: it goes nowhere.
-                raise LlmError(code, f"{self.name} answered HTTP {response.status_code}.")
-            reason, usage = "", Finished("stop")
-            async for line in response.aiter_lines():
+    async def deltas(self, request: Request) -> AsyncGenerator[Delta, None]:
+        async with self.send(request) as response:
+            if response.status_code != 200:
+                raise await self.refusal(response)
+            reason, usage, calls = "", Finished("stop"), _Calls()
+            lines = response.aiter_lines()
+            async for line in lines:
                 if not line.startswith("data:"):
                     continue
                 payload = line[5:].strip()
                 if payload == "[DONE]":
                     break
-                chunk = self._chunk(payload)
+                chunk = self.read_object(payload)
+                if "error" in chunk:
+                    raise LlmError("llm_unavailable", f"{self.name} reported an error in the middle of its answer.")
                 if chunk.get("usage"):
                     usage = _usage(chunk["usage"])
-                    metrics.TOKENS.labels(self.name, "input").inc(usage.input_tokens)
-                    metrics.TOKENS.labels(self.name, "output").inc(usage.output_tokens)
                 for choice in chunk.get("choices") or ():
-                    for delta in _choice_deltas(choice.get("delta") or {}):
-                        yield delta
+                    delta = choice.get("delta") or {}
+                    if delta.get("content"):
+                        yield TextDelta(delta["content"])
+                    for piece in delta.get("tool_calls") or ():
+                        yield calls.read(piece)
                     reason = choice.get("finish_reason") or reason
-            if not reason:
-                raise LlmError("llm_bad_response", f"{self.name} broke off in the middle of its answer.")
-            yield Finished(reason, usage.input_tokens, usage.output_tokens, usage.cached_tokens)
+            if reason:
+                await exhaust(lines)
+                yield replace(usage, reason=reason)
 
     @asynccontextmanager
-    async def _send(self, request: Request) -> AsyncGenerator[httpx.Response, None]:
-        """The answer to the request as it is asked, or to the first lesser one that is not refused."""
-        options = options_of(request)
-        plain = replace(request, parallel_tool_calls=None, reasoning_effort=None)
-        asked = [(plain, self._sees)]
-        if optional := options[1:] != (None, None) and options not in self._refused:
-            asked.insert(0, (request, self._sees))
-        if images := self._sees and any(message.images for message in request.messages):
-            asked.append((plain, False))
-        async with AsyncExitStack() as stack:
-            for wanted, sees in asked:
-                response = await stack.enter_async_context(self._post(wanted, sees=sees))
-                if response.status_code not in (*REFUSALS, *(BLIND if images else ())):
-                    break
-            if optional and (wanted, sees) == (plain, self._sees) and response.status_code == 200:
-                self._remember(options)
+    async def post(self, request: Request, *, sees: bool) -> AsyncGenerator[httpx2.Response, None]:
+        body = await encode(lambda: request_wire(request, self.model, sees=sees, limit=self._limit), request)
+        async with self.open_stream(self._url, body, self._headers) as response:
             yield response
 
-    @asynccontextmanager
-    async def _post(self, request: Request, *, sees: bool) -> AsyncGenerator[httpx.Response, None]:
-        body = msgspec.json.encode(request_wire(request, self.model, sees=sees))
-        headers = {"Content-Type": "application/json"}
-        async with self._client.stream("POST", "/chat/completions", content=body, headers=headers) as response:
-            if response.status_code >= 400:
-                await response.aread()
-            yield response
 
-    def _remember(self, options: Options) -> None:
-        log.warning("%s refuses reasoning_effort or parallel_tool_calls: it is asked without", self.name)
-        if len(self._refused) >= REMEMBERED:
-            self._refused.clear()
-        self._refused.add(options)
+class _Calls:
+    """Which call a piece belongs to. Some servers number no calls, or give two at once the same number: then a new id
+    is a new call. Some give no id: then they get one."""
 
-    def _chunk(self, payload: str) -> dict[str, Any]:
-        try:
-            chunk = _decode(payload)
-        except msgspec.DecodeError:
-            raise LlmError("llm_bad_response", f"{self.name} sent something that is no JSON.") from None
-        if not isinstance(chunk, dict):
-            raise LlmError("llm_bad_response", f"{self.name} sent something that is no object.")
-        if "error" in chunk:
-            raise LlmError("llm_unavailable", f"{self.name} reported an error in the middle of its answer.")
-        return chunk
+    def __init__(self) -> None:
+        self._now: dict[int, tuple[int, str]] = {}
+        self._count = 0
+
+    def read(self, piece: dict[str, Any]) -> ToolCallDelta:
+        number, given = piece.get("index") or 0, piece.get("id") or ""
+        function = piece.get("function") or {}
+        name = function.get("name") or ""
+        known = self._now.get(number)
+        new = known is None or (given and given != known[1])
+        if known is None or new:
+            known = self._now[number] = (self._count, given or f"call_{secrets.token_hex(12)}")
+            self._count += 1
+        arguments = function.get("arguments") or ""
+        if not isinstance(arguments, str):  # some servers send the object itself
+            arguments = msgspec.json.encode(arguments).decode()
+        return ToolCallDelta(known[0], arguments, known[1] if new else "", name if new else "")
 
 
 def _usage(usage: dict[str, Any]) -> Finished:
@@ -224,20 +166,3 @@ def _usage(usage: dict[str, Any]) -> Finished:
         usage.get("completion_tokens") or 0,
         (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
     )
-
-
-def _choice_deltas(delta: dict[str, Any]) -> list[Delta]:
-    deltas: list[Delta] = []
-    if delta.get("content"):
-        deltas.append(TextDelta(delta["content"]))
-    for call in delta.get("tool_calls") or ():
-        function = call.get("function") or {}
-        deltas.append(
-            ToolCallDelta(
-                call.get("index") or 0,
-                function.get("arguments") or "",
-                call.get("id") or "",
-                function.get("name") or "",
-            )
-        )
-    return deltas

@@ -92,7 +92,9 @@ Delta = TextDelta | ToolCallDelta | Finished
 class LlmError(Exception):
     """The model could not answer.
 
-    ``code``: llm_unavailable, llm_timeout, llm_auth, llm_rate_limited or llm_bad_response.
+    ``code``: llm_unavailable, llm_timeout, llm_auth, llm_rate_limited, llm_bad_response; llm_refused where the request
+    itself is not to the provider's liking (an unknown model, too long a conversation), so that asking the same again
+    helps nobody and says nothing of the provider's health.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -18,7 +18,6 @@ from agentvoicebox.stack.state import REPOSITORY
 from agentvoicebox.stack.supervisor import Service
 
 EMBEDDED_LLM = "smollm2-135m-instruct-q4"
-PROVIDER_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 WORKER_STOP_S = 12.0
 # Celery's warning is about pickle, which no queue accepts.
 ROOT_WARNING = "You're running the worker with superuser privileges"
@@ -70,9 +69,9 @@ def find_llm(environment: Mapping[str, str]) -> Literal["configured", "ollama", 
 
     ``unserved``: AVB_LLM_MODEL names a model, and nobody is there who could serve it.
     """
-    from agents.llm.choice import ollama_models
+    from agents.llm.choice import is_configured, ollama_models
 
-    if any(environment.get(name) for name in PROVIDER_VARIABLES):
+    if is_configured(environment):
         return "configured"
     if ollama_models(environment):
         return "ollama"

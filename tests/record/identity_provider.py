@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import dns.message
 import dns.query
 import dns.rrset
-import httpx
+import httpx2
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
@@ -56,7 +56,7 @@ class IdentityProvider:
 
     def sign_in(self, address: str) -> str:
         """What the browser is sent to, after the person has signed in there."""
-        return httpx.get(address, follow_redirects=False).headers["Location"]
+        return httpx2.get(address, follow_redirects=False).headers["Location"]
 
     def answer(self, request: BaseHTTPRequestHandler, body: str) -> None:
         parts = urlsplit(request.path)

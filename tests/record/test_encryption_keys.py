@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import boto3
-import httpx
+import httpx2
 import hvac
 import pytest
 import redis
@@ -236,7 +236,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], object]]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
+    httpx2.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",

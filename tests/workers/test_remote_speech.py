@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 import redis
@@ -472,7 +472,7 @@ async def test_logs_hold_no_transcript_and_name_session_and_tenant(
 async def test_metrics_have_their_names(speech: RemoteSpeech, start_worker: StartWorker, free_port: int) -> None:
     await start_worker("tts", AVB_METRICS_PORT=str(free_port))
     await say(speech, PHRASE)
-    async with httpx.AsyncClient() as client:
+    async with httpx2.AsyncClient() as client:
         page = (await client.get(f"http://127.0.0.1:{free_port}/metrics")).text
     assert 'agentvoicebox_tts_requests_total{outcome="ok"} 1.0' in page
     for name in ("duration_seconds_count 1.0", "first_chunk_seconds_count 1.0", "queue_depth 0.0", "utilization"):
