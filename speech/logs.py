@@ -133,6 +133,10 @@ def logging_config(*, service: str, level: str = "INFO", log_format: str = "auto
             # Their INFO lines repeat what metrics count, and httpx would log full URLs.
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},
+            "httpcore2": {"level": "WARNING"},
+            # It shows what servers of tenants answer, word for word; agents.tools.mcp tells what matters of it.
+            "mcp": {"level": "CRITICAL"},
             "celery.beat": {"level": "WARNING"},
             "faster_whisper": {"level": "WARNING"},
             # It warns of each phrase whose words it joins, which is how it works.

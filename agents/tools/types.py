@@ -42,10 +42,12 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class McpFilter:
-    """Tools of an MCP server by name, by what it says of them (``read_only``), or both; nothing matches none."""
+    """Tools of an MCP server by name, by what it says of them (``read_only``), or both; nothing matches none, and
+    ``everything`` all."""
 
     names: frozenset[str] = frozenset()
     read_only: bool | None = None
+    everything: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class McpServer:
 
     ``always`` and ``never`` are what OpenAI's ``require_approval`` says; a tool that neither matches needs approval,
     as there. ``by_client``: whoever opened the session named it, so it is asked with nothing of the tenant's.
+    ``credential`` (``agents.tools.credentials``, or None) goes on each request by ``Tokens.auth``.
     """
 
     label: str
@@ -65,6 +68,7 @@ class McpServer:
     by_client: bool = False
     timeout_s: float = TIMEOUT_S
     calls_per_minute: int | None = None
+    credential: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""IP addresses: which networks a key may be used from, and where a request really came from."""
+"""IP addresses: which networks a key may be used from, where a request really came from, and which are public."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -7,6 +7,9 @@ from functools import lru_cache
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MOST = 100
 """Networks of one key."""
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All of IPv6 that is given out to anybody on the internet; what lies elsewhere is some network's own."""
 
 
 def read_network(written: str) -> Network:
@@ -36,6 +39,22 @@ def read_address(written: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address 
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_public(written: str) -> bool:
+    """Whether the address is somebody's on the internet, also where it is IPv4 in IPv6's clothes.
+
+    Raises ValueError where it is no address.
+    """
+    address = ipaddress.ip_address(written.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if address in NAT64:
+            inner = ipaddress.IPv4Address(address.packed[-4:])
+        if inner is None and address not in UNICAST:
+            return False
+        address = inner or address
+    return address.is_global and not address.is_multicast
 
 
 def client_address(peer: str, forwarded_for: str, trusted_proxies: Iterable[str]) -> str:

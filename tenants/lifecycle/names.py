@@ -10,8 +10,8 @@ from tenants.models import SLUG
 
 RESERVED_SCHEMA = re.compile(r"pg_|public$|information_schema$")
 SHARED_WORDS = frozenset({
-    "access", "address", "archive", "cache", "cancellations", "client_secret", "data_keys", "key", "keys", "layer",
-    "limits", "platform", "replies", "sessions", "tenants", "usage", "worker", "workers",
+    "access", "address", "archive", "breaker", "cache", "cancellations", "client_secret", "data_keys", "key", "keys",
+    "layer", "limits", "platform", "replies", "sessions", "tenants", "usage", "worker", "workers",
 })  # fmt: skip
 """What follows ``avb:`` in Redis keys that belong to no tenant: a tenant of that name would own them all."""
 

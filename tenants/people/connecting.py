@@ -1,6 +1,5 @@
 """Asking a tenant's identity provider: an address that a customer chose, so it must not lead into our own network."""
 
-import ipaddress
 import socket
 import threading
 from contextlib import suppress
@@ -15,8 +14,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
+from tenants.keys.networks import is_public
+
 MAX_ANSWER_BYTES = 1024 * 1024
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class AddressRefused(OSError):
@@ -59,17 +59,6 @@ class _Deadline:
 
 
 _deadline: ContextVar[_Deadline] = ContextVar("deadline")
-
-
-def is_public(written: str) -> bool:
-    """Whether the address is somebody's on the internet, also where it is IPv4 in IPv6's clothes."""
-    address = ipaddress.ip_address(written.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if address in NAT64:
-            inner = ipaddress.IPv4Address(address.packed[-4:])
-        address = inner or address
-    return address.is_global and not address.is_multicast
 
 
 def _refuse_private(sock: socket.socket) -> socket.socket:

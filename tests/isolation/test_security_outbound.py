@@ -14,8 +14,9 @@ from django.utils import timezone
 from django_tenants.utils import tenant_context
 
 from tenants.audit.models import Entry
+from tenants.keys.networks import is_public
 from tenants.lifecycle.platform_keys import issue_platform_key
-from tenants.people.connecting import PublicSession, is_public
+from tenants.people.connecting import PublicSession
 from tenants.usage import budgets
 from tenants.usage.models import BudgetAlert
 from tests.record.world import World
@@ -64,6 +65,8 @@ def test_a_provider_that_never_ends_its_answer_is_left(dripping: str, settings) 
     [
         "127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "fd00:ec2::254", "::ffff:10.0.0.1",
         "64:ff9b::a00:1", "64:ff9b::a9fe:a9fe", "2002:a00:1::1", "2002:7f00:1::", "224.0.0.1",
+        "::127.0.0.1", "64:ff9b:1::a00:1", "::ffff:0:127.0.0.1", "fec0::1", "ff02::1", "::", "100.64.0.1",
+        "0.0.0.0",  # noqa: S104
     ],
 )  # fmt: skip
 def test_no_address_of_our_own_network_is_public(address: str) -> None:
