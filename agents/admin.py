@@ -1,27 +1,41 @@
-"""Agents of the tenant whose host this is; its owners and admins may change them."""
+"""Agents of the tenant whose host this is; its owners and admins may change their drafts and publish them."""
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from agents.models import Agent
-from agents.operations import FIELDS, create_agent, update_agent
+from agents.models import Agent, AgentVersion
+from agents.operations import (
+    FIELDS,
+    AgentInvalid,
+    NothingToRollBack,
+    activate_version,
+    create_agent,
+    delete_agent,
+    publish_agent,
+    roll_back_agent,
+    update_agent,
+)
 from tenants.admin_site import TenantModelAdmin
 
 
 @admin.register(Agent)
 class AgentAdmin(TenantModelAdmin):
-    fields = [
-        "slug", "name", "instructions", "greeting", "voice", "speed", "language", "model", "temperature",
-        "turn_detection", "record", "is_default", "created_at", "updated_at",
-    ]  # fmt: skip
+    fields = [*FIELDS, "live", "standby", "created_at", "updated_at"]
     may_add = may_change = may_delete = True
-    list_display = ["name", "slug", "voice", "language", "is_default", "updated_at"]
+    list_display = ["name", "slug", "live", "standby", "voice", "is_default", "updated_at"]
+    list_select_related = ["live__agent", "standby__agent"]
     search_fields = ["name", "slug"]
     list_filter = ["language", "is_default"]
     list_per_page = 50
-    readonly_fields = ["created_at", "updated_at"]
+    readonly_fields = ["live", "standby", "created_at", "updated_at"]
+    actions = ["publish", "roll_back"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
+        return super().get_queryset(request).defer("live__definition", "standby__definition")
 
     def save_model(self, request: HttpRequest, obj: Agent, form: Any, change: bool) -> None:
         fields = {name: getattr(obj, name) for name in FIELDS}
@@ -29,3 +43,55 @@ class AgentAdmin(TenantModelAdmin):
             update_agent(agent=obj, **fields)
         else:
             obj.pk = create_agent(**fields).pk
+
+    def delete_model(self, request: HttpRequest, obj: Agent) -> None:
+        delete_agent(agent=obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
+        for agent in queryset:
+            delete_agent(agent=agent)
+
+    @admin.action(description="Publish the draft")
+    def publish(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
+        for agent in queryset:
+            try:
+                with transaction.atomic():
+                    version = publish_agent(agent=agent)
+            except AgentInvalid as error:
+                self.message_user(request, f"{agent.slug} was not published: {error}", messages.ERROR)
+            else:
+                self.message_user(request, f"{agent.slug}: version {version.number} takes calls.", messages.SUCCESS)
+
+    @admin.action(description="Roll back to the version before")
+    def roll_back(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
+        for agent in queryset:
+            try:
+                with transaction.atomic():
+                    now = roll_back_agent(agent=agent).live
+            except NothingToRollBack as error:
+                self.message_user(request, error.message, messages.ERROR)
+            else:
+                number = now.number if now else None
+                self.message_user(request, f"{agent.slug}: version {number} takes calls.", messages.SUCCESS)
+
+
+@admin.register(AgentVersion)
+class AgentVersionAdmin(TenantModelAdmin):
+    """Published versions are never changed."""
+
+    fields = ["agent", "number", "note", "published_by", "created_at", "definition"]
+    readonly_fields = fields
+    list_display = ["agent", "number", "note", "published_by", "created_at"]
+    list_select_related = ["agent"]
+    list_filter = ["agent"]
+    list_per_page = 50
+    actions = ["activate"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AgentVersion]:
+        return super().get_queryset(request).order_by("agent__slug", "-number")
+
+    @admin.action(description="Make live: new calls get this version")
+    def activate(self, request: HttpRequest, queryset: QuerySet[AgentVersion]) -> None:
+        for version in queryset:
+            activate_version(version=version)
+            self.message_user(request, f"{version} takes calls.", messages.SUCCESS)

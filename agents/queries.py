@@ -1,15 +1,23 @@
 """Reading agents, and the door of a call: key and agent name in, one frozen ``Caller`` out."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models.functions import Coalesce
+from django.utils import timezone
 from django_tenants.utils import get_public_schema_name, schema_context
 
-from agents.models import Agent
+from agents.checks import freeze_tools
+from agents.loading import AgentRefused, AgentUnknown, RenderedTooLong, VariableMissing, VersionUnknown, load_spec
+from agents.models import Agent, AgentVersion
+from agents.routing.matching import Choice
+from agents.routing.queries import choose_agent
 from agents.spec import AgentSpec, Caller
-from speech.tts.voices import VOICES
+from agents.versions import DRAFT, Definition, definition_of
 from tenants.keys.credential import Credential, Kind
 from tenants.keys.operations import touch_key
 from tenants.keys.queries import (
@@ -34,34 +42,21 @@ __all__ = [
     "KeyRefused",
     "KeyRevoked",
     "ScopeMissing",
+    "VersionUnknown",
     "admit",
     "admit_credential",
     "admit_key_id",
     "find_agent",
     "find_credential",
     "find_maker",
+    "find_version",
     "list_agents",
+    "list_versions",
     "load_spec",
+    "read_definition",
 ]
 
 log = logging.getLogger(__name__)
-
-PLAIN = AgentSpec(
-    slug="",
-    name="Assistant",
-    instructions="You are a helpful voice assistant. Your answers are spoken: one or two short sentences, no markdown.",
-)
-
-
-class AgentUnknown(Exception):
-    """The tenant has no agent of this name."""
-
-    code = "agent_not_found"
-
-    def __init__(self, slug: str) -> None:
-        super().__init__(f"There is no agent {slug!r}.")
-        self.message = str(self)
-        self.slug = slug
 
 
 def list_agents(
@@ -73,61 +68,57 @@ def list_agents(
     is_default: bool | None = None,
 ) -> QuerySet[Agent]:
     """By slug; ``name`` may be a part of it, in any case."""
-    found = Agent.objects.all()
+    found = _agents()
     if name is not None:
         found = found.filter(name__icontains=name)
     wanted = {"voice": voice, "language": language, "model": model, "is_default": is_default}
     return found.filter(**{field: value for field, value in wanted.items() if value is not None})
 
 
+def _agents() -> QuerySet[Agent]:
+    """With the numbers of the versions that take calls, not with what these say."""
+    return Agent.objects.select_related("live", "standby").defer("live__definition", "standby__definition")
+
+
 def find_agent(slug: str) -> Agent:
     """Raises AgentUnknown."""
-    agent = Agent.objects.filter(slug=slug).first()
+    agent = _agents().filter(slug=slug).first()
     if agent is None:
         raise AgentUnknown(slug)
     return agent
 
 
-def load_spec(slug: str | None) -> AgentSpec:
-    """The agent as a call needs it; None is the tenant's default agent, or a plain assistant when there is none.
-
-    Runs inside the tenant's schema. Raises AgentUnknown.
-    """
-    if slug:
-        agent = find_agent(slug)
-    else:
-        default = Agent.objects.filter(is_default=True).first()
-        if default is None:
-            return PLAIN
-        agent = default
-    return AgentSpec(
-        slug=agent.slug,
-        name=agent.name,
-        instructions=agent.instructions,
-        voice=usable_voice(agent),
-        speed=agent.speed,
-        language=agent.language or None,
-        greeting=agent.greeting,
-        model=agent.model,
-        temperature=agent.temperature,
-        turn_detection=agent.turn_detection,
-        record=agent.record,
+def list_versions(agent: Agent) -> QuerySet[AgentVersion]:
+    """Each with ``is_live`` and ``is_standby``."""
+    live, standby = Q(agent__live=F("pk")), Q(agent__standby=F("pk"))
+    return agent.versions.select_related("agent").annotate(
+        is_live=Coalesce(ExpressionWrapper(live, BooleanField()), False),
+        is_standby=Coalesce(ExpressionWrapper(standby, BooleanField()), False),
     )
 
 
-def usable_voice(agent: Agent) -> str:
-    """The agent's voice; the default one where an older row names a voice that is not there any more."""
-    if agent.voice in VOICES:
-        return agent.voice
-    log.warning("agent %s has a voice that nobody speaks with; it gets %s", agent.slug, PLAIN.voice)
-    return PLAIN.voice
+def find_version(agent: Agent, number: int) -> AgentVersion:
+    """Raises VersionUnknown."""
+    version = list_versions(agent).filter(number=number).first()
+    if version is None:
+        raise VersionUnknown(agent.slug, str(number))
+    return version
+
+
+def read_definition(agent: Agent, name: str) -> Definition:
+    """Of a version by its number, or of the ``draft`` as it would be published now. Raises VersionUnknown."""
+    if name != DRAFT:
+        return find_version(agent, int(name)).definition
+    definition = definition_of(agent)
+    # What cannot be published can be compared all the same.
+    return {**definition, "tools": freeze_tools(definition, {})}
 
 
 def admit(secret: str, agent_slug: str | None) -> Caller:
     """The door of a call for whoever brings this key, to be run in a thread at connect and never again during it.
 
-    Raises InvalidKey (KeyRevoked is one), KeyExpired, TenantSuspended, ScopeMissing — all of them KeyRefused — or
-    AgentUnknown; ``django.db.OperationalError`` when PostgreSQL does not answer.
+    Raises InvalidKey (KeyRevoked is one), KeyExpired, TenantSuspended, ScopeMissing — all of them KeyRefused — or what
+    ``load_spec`` raises; ``django.db.OperationalError`` when PostgreSQL does not answer.
     """
     return admit_credential(find_credential(secret, ""), agent_slug)
 
@@ -137,18 +128,63 @@ def admit_key_id(key_id: str, agent_slug: str | None) -> Caller:
     return admit_credential(find_maker("key", key_id, ""), agent_slug)
 
 
-def admit_credential(credential: Credential, agent_slug: str | None, end_user: str = "") -> Caller:
+def admit_credential(
+    credential: Credential,
+    agent_slug: str | None,
+    end_user: str = "",
+    *,
+    version: str = "",
+    session_id: str = "",
+    channel: str = "",
+    values: Mapping[str, str] | None = None,
+    active: tuple[str, str] | None = None,
+) -> Caller:
     """The same where the credential is at hand: only the agent, and what the end user was limited to, is read.
 
-    The credential's own agent is for callers who name none. Raises ScopeMissing and AgentUnknown.
+    Who answers: the agent that is named, else the credential's own, else whom the tenant's routing rules choose, else
+    the default agent, else a plain assistant. ``active`` is (whom this end user called, who serves them since): the
+    same call again goes to the same colleague, unless it names a ``version``. ``values`` are the caller's variables.
+
+    Raises ScopeMissing and what ``load_spec`` raises.
     """
-    if Scope.REALTIME not in credential.scopes:
-        raise ScopeMissing(Scope.REALTIME, credential.kind)
+    for scope in (Scope.REALTIME, *([Scope.AGENTS_READ] if version else ())):
+        if scope not in credential.scopes:
+            raise ScopeMissing(scope, credential.kind)
+    known = {**(values or {}), "call.id": session_id, "call.channel": channel}
+    if end_user:
+        known["caller.id"] = end_user
     with schema_context(credential.tenant), transaction.atomic():
         _limit_statements()
-        spec = load_spec(agent_slug or credential.agent or None)
         limits = end_user_limits(end_user)
-    return Caller(tenant=credential.tenant, key_id=credential.id, agent=spec, end_user=end_user, limits=limits)
+        named = agent_slug or credential.agent
+        if named:
+            choice = Choice(named)
+        else:
+            choice = choose_agent(channel=channel, attributes=known, now=timezone.now())
+        subject = end_user or session_id
+        spec = _load(choice.agent, subject, known, version)
+        entry, rules = spec.slug, choice.rules
+        if active is not None and active[0] == entry and active[1] != entry and not version:
+            try:
+                spec, rules = replace(_load(active[1], subject, known), greeting=""), ()
+            except (AgentRefused, VariableMissing, RenderedTooLong) as error:
+                log.info("a call goes to %r again: %s", entry, type(error).__name__)
+    return Caller(
+        tenant=credential.tenant,
+        key_id=credential.id,
+        agent=spec,
+        end_user=end_user,
+        limits=limits,
+        rules=rules,
+        entry=entry,
+        values=known,
+    )
+
+
+def _load(slug: str | None, subject: str, values: Mapping[str, str], version: str = "") -> AgentSpec:
+    if slug and "\0" in slug:  # an address may hold what PostgreSQL's text may not
+        raise AgentUnknown(slug)
+    return load_spec(slug, subject=subject, values=values, version=version)
 
 
 def find_credential(secret: str, address: str) -> Credential:

@@ -106,11 +106,23 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Redaction:
+    """What of a call is not kept: ``kinds`` (``agents.guard.detectors``) are taken out of all that is written of it,
+    and with ``silence`` its recording is silent there."""
+
+    kinds: frozenset[str] = frozenset()
+    silence: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who is at the door: the tenant's schema name, the key's id, and the agent they asked for.
 
     ``end_user`` is what the tenant calls the person at the other end, ``limits`` what was lowered for them; ``rules``
-    may still choose another agent by the caller's first words.
+    may still choose another agent by the caller's first words. ``entry`` is the slug of the agent they called, where a
+    colleague who served them a moment ago has taken the call; else that of ``agent``. ``redaction`` is the tenant's,
+    whoever answers. ``values`` are the variables that the call itself brought: what any other agent of this call is
+    filled in from too.
     """
 
     tenant: str
@@ -119,3 +131,6 @@ class Caller:
     end_user: str = ""
     limits: dict[str, int] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    entry: str | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+    redaction: Redaction = Redaction()

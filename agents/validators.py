@@ -1,5 +1,6 @@
 """Which voices there are, and what ``turn_detection`` may look like: OpenAI's ``audio.input.turn_detection``."""
 
+import zoneinfo
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -22,6 +23,12 @@ def check_voice(value: str) -> None:
     if value not in VOICES and len(value) <= 64:  # longer ones have their own error
         known = ", ".join(sorted(OPENAI_VOICES))
         raise ValidationError(f"There is no voice {value!r}. Use one of {known}, or a Kokoro voice such as af_heart.")
+
+
+def check_time_zone(value: str) -> None:
+    """Raises ValidationError unless the IANA database has a zone of that name."""
+    if value not in zoneinfo.available_timezones():
+        raise ValidationError(f"There is no time zone {value[:64]!r}. Use a name such as Europe/Berlin.")
 
 
 def check_turn_detection(value: Any) -> None:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django_tenants.utils import tenant_context
 
 from agents.models import Agent
-from agents.operations import create_agent
+from agents.operations import create_agent, publish_agent
 from tenants.keys.operations import issue_key
 from tenants.keys.queries import KeyRefused, find_key
 from tenants.lifecycle.building import build_tenant
@@ -70,7 +70,7 @@ def ensure_tenant() -> Tenant | None:
 def ensure_agent(tenant: Tenant) -> None:
     with tenant_context(tenant), transaction.atomic():
         if not Agent.objects.filter(slug=SLUG).exists():
-            create_agent(
+            demo = create_agent(
                 slug=SLUG,
                 name="Demo receptionist",
                 instructions=INSTRUCTIONS,
@@ -79,6 +79,7 @@ def ensure_agent(tenant: Tenant) -> None:
                 language="en",
                 is_default=not Agent.objects.filter(is_default=True).exists(),
             )
+            publish_agent(agent=demo)
 
 
 def ensure_key(tenant: Tenant, secret: str) -> str:
