@@ -37,6 +37,7 @@ TASKS = (
     "celery_workers.privacy",
     "celery_workers.recordings",
     "celery_workers.tenants",
+    "celery_workers.trials",
     "celery_workers.usage",
 )
 """Each has tasks, and ``SCHEDULE``: what of them beat asks for, and how often."""

@@ -28,9 +28,23 @@ class ItemInline(TabularInline):
     model = Item
     formset = LatestItems
     template = "admin/archive/items.html"
-    fields = readonly_fields = ["role", "text", "created_at", "status", "type", "audio_ms", "timings_ms"]
+    fields = readonly_fields = [
+        "role",
+        "text",
+        "created_at",
+        "status",
+        "type",
+        "spoken_by",
+        "audio_ms",
+        "timings_ms",
+        "receipt",
+    ]
     extra = 0
     can_delete = False
+
+    @admin.display(description="Agent")
+    def spoken_by(self, item: Item) -> str:
+        return f"{item.agent}@{item.agent_version}" if item.agent_version else item.agent
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return manages_tenant(request)
@@ -44,7 +58,7 @@ class ItemInline(TabularInline):
 
 @admin.register(Conversation)
 class ConversationAdmin(TenantModelAdmin):
-    list_display = ["started_at", "agent", "channel", "duration_s", "item_count", "end_reason", "id"]
+    list_display = ["started_at", "agent", "agent_version", "channel", "duration_s", "item_count", "end_reason", "id"]
     list_filter = ["agent", "channel", "end_reason"]
     date_hierarchy = "started_at"
     search_fields = ["id", "conversation_id", "end_user"]

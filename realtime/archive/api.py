@@ -1,8 +1,14 @@
 """``/api/v1/conversations/``: what was said, read only."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
 from django.conf import settings
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,10 +20,14 @@ from realtime.archive.serializers import (
     ItemSerializer,
     TranscriptSerializer,
 )
+from realtime.privacy.cold import UNREADABLE
+from realtime.recordings.storage import StorageUnavailable
 from tenants.api.pages import answer_page
 from tenants.api.shapes import PageQuery
 from tenants.permissions import Scope
 from tenants.rest import Pages, TenantAPIView
+
+log = logging.getLogger(__name__)
 
 
 class ConversationPages(Pages):
@@ -26,6 +36,26 @@ class ConversationPages(Pages):
 
 class ItemPages(Pages):
     ordering = ("first_seq", "id")
+
+
+class ColdStorageAway(APIException):
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    headers = {"Retry-After": "5"}
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The items of this old conversation are in cold storage, which does not answer now.", "storage_unavailable"
+        )
+
+
+@contextmanager
+def reading_items() -> Iterator[None]:
+    """Those of an old conversation come from cold storage."""
+    try:
+        yield
+    except (StorageUnavailable, *UNREADABLE) as error:
+        log.error("cold storage failed: %s", error)
+        raise ColdStorageAway from error
 
 
 class ConversationView(TenantAPIView):
@@ -61,7 +91,8 @@ class OneConversation(ConversationView):
         """One conversation with its items, by the session's id; of very many items the latest ones."""
         self.refuse_unknown(set())
         conversation = self.find(session_id)
-        items, left_out = queries.load_items(conversation, limit=settings.API_MAX_ITEMS)
+        with reading_items():
+            items, left_out = queries.load_items(conversation, limit=settings.API_MAX_ITEMS)
         transcript = TranscriptSerializer(
             {**ConversationSerializer(conversation).data, "items": items, "items_left_out": left_out}
         )
@@ -79,4 +110,7 @@ class Items(ConversationView):
         `previous_item_id` says where the conversation has each.
         """
         self.read_query(PageQuery)
-        return answer_page(self, queries.list_items(self.find(session_id)), ItemSerializer)
+        conversation = self.find(session_id)
+        with reading_items():
+            items = queries.list_items(conversation)
+        return answer_page(self, items, ItemSerializer)

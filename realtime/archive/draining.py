@@ -15,7 +15,15 @@ from django_tenants.utils import get_public_schema_name, schema_context, schema_
 from prometheus_client import Counter, Gauge, Histogram
 from psycopg.errors import QueryCanceled
 
-from realtime.archive.events import TENANTS_KEY, AnyArchiveEvent, UsageMetered, decode_event, stream_key
+from realtime.archive.events import (
+    TENANTS_KEY,
+    AnyArchiveEvent,
+    CallEnded,
+    CallStarted,
+    UsageMetered,
+    decode_event,
+    stream_key,
+)
 from realtime.archive.operations import apply_events
 from realtime.archive.sink import FIELD
 from realtime.privacy.forgetting import drop_erased
@@ -43,6 +51,8 @@ return 0
 
 USAGE_TENANTS_KEY = "avb:usage:tenants"
 """Set: the tenants whose ledger has grown since their budgets were last looked at."""
+OUTCOME_TENANTS_KEY = "avb:archive:outcomes:tenants"
+"""Set: the tenants with calls of published agents since their versions were last judged."""
 
 PAGE_EVENTS = 16
 BATCH_BYTES = 8 * 1024 * 1024
@@ -91,6 +101,8 @@ def _store_batch(client: "redis.Redis[bytes]", tenant: str) -> int | None:
     if any(isinstance(event, UsageMetered) for event in events):
         # Before the events go: whoever stores them again after a fault says it again.
         client.sadd(USAGE_TENANTS_KEY, tenant)
+    if any(_tells_of_a_version(event) for event in events):
+        client.sadd(OUTCOME_TENANTS_KEY, tenant)
     if entries:
         _take_off(client, tenant, entries, refused)
     STORED.inc(len(events))
@@ -156,6 +168,15 @@ def _use(event: UsageMetered) -> Use:
         key_id=event.key_id,
         end_user=event.end_user,
     )
+
+
+def _tells_of_a_version(event: AnyArchiveEvent) -> bool:
+    match event:
+        case CallStarted():
+            return event.agent_version > 0
+        case CallEnded():
+            return any(outcome.agent_version for outcome in event.outcomes)
+    return False
 
 
 def _try(write: Callable[[], Any]) -> Exception | None:

@@ -5,6 +5,8 @@ from django.db import models
 NEVER = -1
 """The sequence number of what has not been seen yet: every event's is higher."""
 
+# Columns with ``db_default`` came later than their table: statements of an older release do not name them.
+
 
 class Conversation(models.Model):
     """One call. Until its ``call.started`` arrives the row holds only what other events told."""
@@ -16,6 +18,8 @@ class Conversation(models.Model):
     key_id = models.TextField(blank=True)
     end_user = models.TextField(blank=True)
     model = models.TextField(blank=True)
+    agent_version = models.PositiveIntegerField(db_default=0, help_text="The agent's version; 0: no published one.")
+    trial = models.TextField(blank=True, db_default="", help_text="The A/B trial that chose the version.")
     started_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
     end_reason = models.TextField(blank=True)
@@ -29,6 +33,12 @@ class Conversation(models.Model):
         indexes = [
             models.Index(fields=["-started_at", "-id"], name="conversation_by_time"),
             models.Index(fields=["agent", "-started_at"], name="conversation_by_agent"),
+            models.Index(
+                fields=["agent", "agent_version", "-started_at"],
+                name="conversation_by_version",
+                condition=~models.Q(agent_version=0),
+            ),
+            models.Index(fields=["trial", "-started_at"], name="conversation_by_trial", condition=~models.Q(trial="")),
             models.Index(fields=["channel", "-started_at"], name="conversation_by_channel"),
             models.Index(
                 fields=["end_user", "-started_at"], name="conversation_by_end_user", condition=~models.Q(end_user="")
@@ -56,6 +66,10 @@ class Item(models.Model):
     response_id = models.TextField(blank=True)
     audio_ms = models.PositiveIntegerField(default=0)
     timings_ms = models.JSONField(default=dict)
+    agent = models.TextField(blank=True, db_default="", help_text="Who made the item, or was there when it was said.")
+    agent_version = models.PositiveIntegerField(db_default=0)
+    receipt = models.JSONField(null=True, help_text="Of a tool call: asked, sent, answered, how long, by whom.")
+    receipt_seq = models.BigIntegerField(db_default=NEVER)
     created_at = models.DateTimeField(null=True, help_text="Empty when only its deletion has arrived so far.")
     updated_at = models.DateTimeField(null=True)
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from django.db.models import F, QuerySet
 
 from realtime.archive.models import Conversation, Item
+from realtime.privacy.cold import thaw
 
 
 class ConversationUnknown(Exception):
@@ -19,6 +20,8 @@ class ConversationUnknown(Exception):
 def list_conversations(
     *,
     agent: str | None = None,
+    agent_version: int | None = None,
+    trial: str | None = None,
     channel: str | None = None,
     end_user: str | None = None,
     key_id: str | None = None,
@@ -31,6 +34,8 @@ def list_conversations(
     """Newest first. A call that goes on has no duration, so a bound on it leaves that call out."""
     wanted = {
         "agent": agent,
+        "agent_version": agent_version,
+        "trial": trial,
         "channel": channel,
         "end_user": end_user,
         "key_id": key_id,
@@ -44,7 +49,9 @@ def list_conversations(
 
 
 def list_items(conversation: Conversation) -> QuerySet[Item]:
-    """What the conversation holds, by first appearance."""
+    """What the conversation holds, by first appearance; what was in cold storage comes back. Raises what ``thaw``
+    does."""
+    thaw(conversation)
     return present(conversation.items.all())
 
 
@@ -63,8 +70,13 @@ def present(items: QuerySet[Item]) -> QuerySet[Item]:
 
 
 def load_items(conversation: Conversation, *, limit: int) -> tuple[list[Item], int]:
-    """The latest ``limit`` items in the order of the conversation, and how many earlier ones were left out."""
-    latest = list(present(conversation.items.all()).order_by("-first_seq", "-id")[:limit])
+    """The latest ``limit`` items in the order of the conversation, and how many earlier ones were left out; what was in
+    cold storage comes back. Raises what ``thaw`` does."""
+    wanted = present(conversation.items.all()).order_by("-first_seq", "-id")[:limit]
+    latest = list(wanted)
+    if len(latest) < min(limit, conversation.item_count):
+        thaw(conversation)
+        latest = list(wanted.all())
     left_out = max(0, conversation.item_count - limit)
     return arrange(reversed(latest)), left_out
 

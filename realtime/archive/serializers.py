@@ -13,6 +13,8 @@ CONVERSATION = {
     "id": "sess_4m1Qd7Zk",
     "conversation_id": "conv_8sHq2LxT",
     "agent": "front-desk",
+    "agent_version": 3,
+    "trial": "",
     "channel": "websocket",
     "key_id": "key_5f0c9a1b2d3e4f5061728394",
     "end_user": "customer-4711",
@@ -39,6 +41,9 @@ ITEM = {
     "response_id": "",
     "audio_ms": 1800,
     "timings_ms": {"stt": 80.5},
+    "agent": "front-desk",
+    "agent_version": 3,
+    "receipt": None,
     "created_at": "2027-01-15T08:00:02Z",
     "updated_at": "2027-01-15T08:00:02Z",
 }
@@ -49,24 +54,28 @@ class ConversationSerializer(serializers.ModelSerializer):
     class Meta:
         model = Conversation
         fields = [
-            "id", "conversation_id", "agent", "channel", "key_id", "end_user", "model", "started_at", "ended_at",
-            "end_reason", "duration_s", "item_count",
+            "id", "conversation_id", "agent", "agent_version", "trial", "channel", "key_id", "end_user", "model",
+            "started_at", "ended_at", "end_reason", "duration_s", "item_count",
         ]  # fmt: skip
 
 
 @extend_schema_serializer(examples=[OpenApiExample("answered", ITEM)])
 class ItemSerializer(serializers.ModelSerializer):
-    """``content`` is the item as the Realtime API shows it; ``text`` is what was said or written."""
+    """``content`` is the item as the Realtime API shows it; ``text`` is what was said or written; ``agent`` made it, or
+    was there when it was said; ``receipt`` is what a tool call did: asked, sent, answered, how long it took."""
 
     id = serializers.CharField(source="item_id")
     content = serializers.DictField()
-    timings_ms = serializers.DictField(child=serializers.FloatField())
+    timings_ms = serializers.DictField(
+        child=serializers.FloatField(), help_text="How long each stage of the turn took."
+    )
+    receipt = serializers.DictField(allow_null=True)
 
     class Meta:
         model = Item
         fields = [
             "id", "previous_item_id", "type", "role", "status", "text", "content", "response_id", "audio_ms",
-            "timings_ms", "created_at", "updated_at",
+            "timings_ms", "agent", "agent_version", "receipt", "created_at", "updated_at",
         ]  # fmt: skip
 
 
@@ -83,6 +92,10 @@ class TranscriptSerializer(ConversationSerializer):
 
 class ConversationQuery(PageQuery):
     agent = serializers.CharField(required=False, help_text="The agent's slug.")
+    agent_version = serializers.IntegerField(
+        required=False, min_value=0, max_value=2**31 - 1, help_text="The version that began it; 0: no published one."
+    )
+    trial = serializers.CharField(required=False, help_text="The A/B trial that chose the version, by id.")
     channel = serializers.CharField(required=False, help_text="How the call came in, such as websocket.")
     end_user = serializers.CharField(required=False, help_text="Whom the caller's key named as the end user.")
     key_id = serializers.CharField(required=False, help_text="The API key of the call.")

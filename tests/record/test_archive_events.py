@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from realtime.archive.events import CallEnded, CallStarted, ItemDeleted, ItemStored, decode_event, encode_event
 from realtime.archive.models import Conversation, Item
-from realtime.archive.operations import apply_events, plain_text
+from realtime.archive.operations import apply_events
 from realtime.archive.queries import arrange, load_items, present
+from realtime.archive.text import plain_text
 from tests.record.world import BEGUN, World, call
 
 
