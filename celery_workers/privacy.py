@@ -20,6 +20,7 @@ from realtime.archive import draining
 from realtime.privacy import erasure as erasing
 from realtime.privacy import export as exporting
 from realtime.privacy import jobs, queue
+from realtime.privacy.cold import freeze_batch, reseal_next_frozen
 from realtime.privacy.models import Erasure, Export
 from realtime.privacy.retention import expire_batch, remove_late_recordings, retention_days
 from realtime.recordings.resealing import reseal_next
@@ -37,6 +38,7 @@ TASK_RESEAL = "celery_workers.privacy.reseal"
 TASK_ROTATE_AGED = "celery_workers.privacy.rotate_aged"
 TASK_ENTER_COUNTS = "celery_workers.privacy.enter_counts"
 TASK_RETAIN_ALL = "celery_workers.privacy.retain_all"
+FROZEN = "frozen:"
 ROUND_S = 3.0
 """A task that has worked for so long asks for itself again, before its message is given to somebody else."""
 
@@ -85,21 +87,25 @@ def reseal(*, tenant: str, after: str = "") -> None:
         done, broken = _work(lambda: resealing.reseal_rows(tenant=tenant)) or (0, 0)
         if done or broken:
             log.info("%d rows are sealed anew, %d do not open", done, broken)
-        if after := _work(lambda: _reseal_recordings(tenant, after)):
+        if after := _work(lambda: _reseal_objects(tenant, after)):
             submit(TASK_RESEAL, QUEUE_DEFAULT, {"tenant": tenant, "after": after})
 
 
-def _reseal_recordings(tenant: str, after: str) -> str:
-    """The last object that was looked at, when there may be more."""
+def _reseal_objects(tenant: str, after: str) -> str:
+    """The last object that was looked at, when there may be more: recordings, then cold conversations."""
     until = time.monotonic() + ROUND_S
     with schema_context(get_public_schema_name()), transaction.atomic():
         if not schema_exists(tenant) or tenant == get_public_schema_name():
             return ""
     with schema_context(tenant):
-        while found := reseal_next(after=after):
-            after = found[0]
-            if time.monotonic() > until:
-                return after
+        for prefix, reseal_one in (("", reseal_next), (FROZEN, reseal_next_frozen)):
+            if not prefix and after.startswith(FROZEN):
+                continue
+            place = after.removeprefix(prefix) if after.startswith(prefix) else ""
+            while found := reseal_one(after=place):
+                place = found[0]
+                if time.monotonic() > until:
+                    return prefix + place
     return ""
 
 
@@ -115,9 +121,10 @@ def retain_all() -> None:
 
 @app.task(name=queue.TASK_RETAIN)
 def retain(*, tenant: str) -> None:
-    """One tenant's conversations and recordings past their time, recordings that came late, and expired exports."""
+    """One tenant's conversations and recordings past their time, recordings that came late, and expired exports; then
+    what goes into cold storage."""
     with log_context(tenant_id=tenant):
-        if _work(lambda: _retain(tenant)):
+        if _work(lambda: _retain(tenant) or _freeze(tenant)):
             submit(queue.TASK_RETAIN, QUEUE_DEFAULT, {"tenant": tenant})
 
 
@@ -135,6 +142,20 @@ def _retain(schema_name: str) -> bool:
             if not removed and not remove_late_recordings():
                 return False
             log.info("%d conversations are past their time", removed.conversations)
+    return True
+
+
+def _freeze(schema_name: str) -> bool:
+    """Whether there may be more to do."""
+    tenant = Tenant.objects.filter(schema_name=schema_name).first()
+    if tenant is None or not settings.COLD_AFTER_DAYS:
+        return False
+    until, now = time.monotonic() + ROUND_S, timezone.now()
+    with tenant_context(tenant):
+        while time.monotonic() < until:
+            if not (frozen := freeze_batch(days=settings.COLD_AFTER_DAYS, now=now)):
+                return False
+            log.info("%d conversations went into cold storage", frozen)
     return True
 
 

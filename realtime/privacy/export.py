@@ -19,7 +19,9 @@ from django.db.models import Model, QuerySet
 from django.forms.models import model_to_dict
 from django.utils import timezone
 
+from agents.trials.models import CallOutcome
 from realtime.archive.models import Conversation
+from realtime.privacy.cold import thaw
 from realtime.privacy.jobs import LEASE, LeaseLost, renew_lease, take_job
 from realtime.privacy.models import OPEN, Export, JobState, LegalHold
 from realtime.privacy.subjects import check_end_user, subject_of
@@ -36,7 +38,10 @@ PART_BYTES = 8 * 1024 * 1024
 PAGE = 500
 ATTEMPTS = 5
 """A fault that comes back so often is told instead of tried again."""
-ITEM_FIELDS = ["item_id", "previous_item_id", "type", "role", "status", "text", "content", "audio_ms", "created_at"]
+ITEM_FIELDS = [
+    "item_id", "previous_item_id", "type", "role", "status", "text", "content", "agent", "agent_version", "receipt",
+    "audio_ms", "created_at",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -189,12 +194,14 @@ def _conversation_files(session_id: str, counts: dict[str, int]) -> Iterator[tup
         conversation = Conversation.objects.filter(pk=session_id).first()
         if conversation is None:
             return
+        thaw(conversation)
         items = [{name: getattr(item, name) for name in ITEM_FIELDS} for item in conversation.items.all()]
+        outcomes = [_shown(outcome) for outcome in CallOutcome.objects.filter(session_id=session_id)]
         recording = Recording.objects.filter(pk=session_id).first()
         playback = Playback.of(recording) if recording else None
     counts["conversations"] += 1
     counts["items"] += len(items)
-    yield f"conversations/{session_id}.json", [_json(_shown(conversation) | {"items": items})]
+    yield f"conversations/{session_id}.json", [_json(_shown(conversation) | {"items": items, "outcomes": outcomes})]
     if playback is not None:
         counts["recordings"] += 1
         yield f"recordings/{session_id}.flac", _audio(playback)
@@ -235,7 +242,7 @@ def _note_progress(export: Export) -> None:
 
 
 def _shown(row: Model) -> dict[str, Any]:
-    return {"id": str(row.pk)} | model_to_dict(row, exclude=["id", "started_seq", "ended_seq"])
+    return {"id": str(row.pk)} | model_to_dict(row, exclude=["id", "seq", "started_seq", "ended_seq"])
 
 
 def _json(value: Any) -> bytes:

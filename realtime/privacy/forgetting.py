@@ -8,6 +8,7 @@ import msgspec
 from django.db import connection
 from django.db.models import Max
 
+from agents.trials.outcomes import forget_sessions
 from realtime.archive.events import AnyArchiveEvent, CallStarted, UsageMetered
 from realtime.privacy.models import ErasedCall, Erasure, JobState
 from realtime.privacy.subjects import subjects_of
@@ -39,11 +40,13 @@ def drop_erased(events: Iterable[AnyArchiveEvent]) -> list[AnyArchiveEvent]:
 
 
 def erase_rows(sessions: set[str]) -> None:
-    """Conversations and items; the recordings, whose objects take longer, go with ``remove_late_recordings``."""
+    """Conversations, items and outcomes; the recordings, whose objects take longer, go with
+    ``remove_late_recordings``."""
     ErasedCall.objects.bulk_create([ErasedCall(session_id=session) for session in sessions], ignore_conflicts=True)
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM archive_item WHERE conversation_id = ANY(%s)", [list(sessions)])
         cursor.execute("DELETE FROM archive_conversation WHERE id = ANY(%s)", [list(sessions)])
+    forget_sessions(sessions)
 
 
 def is_erased(session_id: str) -> bool:

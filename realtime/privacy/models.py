@@ -10,6 +10,7 @@ import uuid
 from django.db import models
 from django.db.models import Q
 
+from realtime.archive.models import Conversation
 from tenants.encryption.fields import EncryptedTextField
 
 
@@ -105,6 +106,22 @@ class ErasedCall(models.Model):
         return self.session_id
 
 
+class FrozenItems(models.Model):
+    """Where the items of an old conversation lie when the database does not hold them (``cold``)."""
+
+    conversation = models.OneToOneField(Conversation, models.PROTECT, primary_key=True, related_name="frozen")
+    items = models.PositiveIntegerField()
+    object_key = models.TextField()
+    sha256 = models.CharField(max_length=64, help_text="Of the JSON lines.")
+    bytes = models.BigIntegerField(help_text="Of the sealed object.")
+    key_version = models.PositiveIntegerField(help_text="Of the data key that seals it.")
+    frozen_at = models.DateTimeField(auto_now=True)
+    thawed_at = models.DateTimeField(null=True, help_text="Since when its items are in the database again.")
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class SubjectKey(models.Model):
     """The one row with the key of the hashes: without it nobody can try out names and numbers."""
 
@@ -116,3 +133,19 @@ class SubjectKey(models.Model):
 
     def __str__(self) -> str:
         return "subject key"
+
+
+class RedactionPolicy(models.Model):
+    """The tenant's one row: which kinds of personal data (``agents.guard.detectors.KINDS``) transcripts do not hold,
+    and whether recordings are silent there. Without a row nothing is redacted."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    kinds = models.JSONField(default=list, blank=True, help_text="What transcripts hold only the name of.")
+    silence_recordings = models.BooleanField(default=True, help_text="Recordings are silent where it was said.")
+
+    class Meta:
+        verbose_name_plural = "redaction policy"
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="one_redaction_policy")]
+
+    def __str__(self) -> str:
+        return "redaction policy"

@@ -8,7 +8,9 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
+from agents.trials.outcomes import forget_sessions
 from realtime.archive.models import Conversation, Item
+from realtime.privacy.cold import remove_frozen
 from realtime.privacy.holds import held, held_sessions, serialise_with_deletion
 from realtime.privacy.models import ErasedCall
 from realtime.recordings.models import Recording
@@ -70,11 +72,13 @@ def next_batch(conversations: QuerySet[Conversation]) -> list[str]:
 
 
 def remove_conversations(sessions: list[str]) -> Removed:
-    """With their items and recordings, inside the caller's transaction. Raises StorageUnavailable."""
+    """With items, outcomes and recordings, inside the caller's transaction. Raises StorageUnavailable."""
     deleted = delete_recordings(session_ids=sessions)
+    frozen = remove_frozen(sessions)
+    forget_sessions(sessions)
     items, _ = Item.objects.filter(conversation__in=sessions).delete()
     conversations, _ = Conversation.objects.filter(pk__in=sessions).delete()
-    return Removed(conversations, items, deleted.recordings)
+    return Removed(conversations, items + frozen, deleted.recordings)
 
 
 @transaction.atomic

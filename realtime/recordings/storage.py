@@ -27,7 +27,13 @@ class ObjectMissing(Exception):
 class Storage(Protocol):
     """Keys are relative paths. All raise StorageUnavailable."""
 
-    def put(self, key: str, sealed: bytes) -> None: ...
+    def put(self, key: str, sealed: bytes, *, cold: bool = False) -> None:
+        """``cold``: it will hardly be read."""
+        ...
+
+    def cool(self, key: str) -> None:
+        """It will hardly be read any more. One that is not there is no error."""
+        ...
 
     def get(self, key: str) -> bytes:
         """Raises ObjectMissing."""
@@ -60,7 +66,10 @@ class FileStorage:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def put(self, key: str, sealed: bytes) -> None:
+    def cool(self, key: str) -> None:
+        """A directory has no colder place."""
+
+    def put(self, key: str, sealed: bytes, *, cold: bool = False) -> None:
         file = self._root / key
         fresh = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
         with _disk_faults():
@@ -112,15 +121,17 @@ class FileStorage:
 
 
 class S3Storage:
-    """A bucket of Amazon S3, MinIO, SeaweedFS or the like. Credentials come from AWS's own variables and files."""
+    """A bucket of Amazon S3, MinIO, SeaweedFS or the like. Credentials come from AWS's own variables and files.
+    ``cold_class`` is the storage class of what is hardly read, one that can be read at once; empty: the bucket's."""
 
-    def __init__(self, bucket: str, *, endpoint_url: str = "", timeout_s: float = 20.0) -> None:
+    def __init__(self, bucket: str, *, endpoint_url: str = "", timeout_s: float = 20.0, cold_class: str = "") -> None:
         # Slow to import, and of no use to whoever stores in a directory.
         import boto3
         from boto3.s3.transfer import TransferConfig
         from botocore.config import Config
 
         self._bucket = bucket
+        self._cold = {"StorageClass": cold_class} if cold_class else {}
         self._client: Any = boto3.client(
             "s3",
             endpoint_url=endpoint_url or None,
@@ -138,9 +149,17 @@ class S3Storage:
             multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, max_concurrency=2
         )
 
-    def put(self, key: str, sealed: bytes) -> None:
+    def put(self, key: str, sealed: bytes, *, cold: bool = False) -> None:
+        extra = self._cold if cold else {}
         with self._faults():
-            self._client.upload_fileobj(BytesIO(sealed), self._bucket, key, Config=self._transfer)
+            self._client.upload_fileobj(BytesIO(sealed), self._bucket, key, ExtraArgs=extra, Config=self._transfer)
+
+    def cool(self, key: str) -> None:
+        if not self._cold:
+            return
+        source = {"Bucket": self._bucket, "Key": key}
+        with contextlib.suppress(ObjectMissing), self._faults(key):
+            self._client.copy_object(Bucket=self._bucket, Key=key, CopySource=source, **self._cold)
 
     def get(self, key: str) -> bytes:
         with self._faults(key):
@@ -200,12 +219,18 @@ class S3Storage:
 
 
 @cache
-def _open(bucket: str, endpoint_url: str, timeout_s: float, directory: Path) -> Storage:
+def _open(bucket: str, endpoint_url: str, timeout_s: float, cold_class: str, directory: Path) -> Storage:
     if bucket:
-        return S3Storage(bucket, endpoint_url=endpoint_url, timeout_s=timeout_s)
+        return S3Storage(bucket, endpoint_url=endpoint_url, timeout_s=timeout_s, cold_class=cold_class)
     return FileStorage(directory)
 
 
 def storage() -> Storage:
     """The configured one: the bucket when there is one, else the directory."""
-    return _open(settings.S3_BUCKET, settings.S3_ENDPOINT_URL, settings.S3_TIMEOUT_S, settings.RECORDING_DIR)
+    return _open(
+        settings.S3_BUCKET,
+        settings.S3_ENDPOINT_URL,
+        settings.S3_TIMEOUT_S,
+        settings.S3_COLD_STORAGE_CLASS,
+        settings.RECORDING_DIR,
+    )

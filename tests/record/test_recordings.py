@@ -340,11 +340,11 @@ class Faulty(FileStorage):
         super().__init__(root)
         self.left, self.after = fails_at, after
 
-    def put(self, key: str, sealed: bytes) -> None:
+    def put(self, key: str, sealed: bytes, *, cold: bool = False) -> None:
         self.left -= 1
         if self.left == 0 and not self.after:
             raise StorageUnavailable("the network")
-        super().put(key, sealed)
+        super().put(key, sealed, cold=cold)
         if self.left == 0:
             raise StorageUnavailable("the network")
 

@@ -131,6 +131,22 @@ def test_objects_come_and_go(bucket: S3Storage) -> None:
     assert versions(bucket) == 1, "no version, and no marker, of what was deleted"
 
 
+def test_what_is_hardly_read_lies_in_the_class_for_it(moto_url: str) -> None:
+    name = f"avb-cold-{time.time_ns()}"
+    boto3.client("s3", endpoint_url=moto_url).create_bucket(Bucket=name)
+    bucket = S3Storage(name, endpoint_url=moto_url, cold_class="GLACIER_IR")
+    bucket.put("alpha/cold/one", b"old", cold=True)
+    bucket.put("alpha/aa/two", b"new")
+    bucket.put("alpha/aa/three", b"aging")
+    bucket.cool("alpha/aa/three")
+    bucket.cool("alpha/aa/none")
+    listed = bucket._client.list_objects_v2(Bucket=name)["Contents"]
+    assert {entry["Key"]: entry["StorageClass"] for entry in listed} == {
+        "alpha/aa/three": "GLACIER_IR", "alpha/aa/two": "STANDARD", "alpha/cold/one": "GLACIER_IR",
+    }  # fmt: skip
+    assert bucket.get("alpha/aa/three") == b"aging"
+
+
 def test_more_than_10_mb_goes_in_several_parts(bucket: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     large = np.random.default_rng(1).bytes(23 * 1024 * 1024)
     parts: list[int] = []
