@@ -11,32 +11,23 @@ def build_request(
     *,
     instructions: str,
     messages: tuple[Message, ...],
-    tools: list[dict[str, Any]],
-    tool_choice: str | dict[str, Any],
+    functions: tuple[dict[str, Any], ...],
+    tool_choice: str,
     max_output_tokens: int | str,
     parallel_tool_calls: bool | None = None,
     reasoning: dict[str, Any] | None = None,
 ) -> Request:
-    """``tools``, ``tool_choice``, ``reasoning`` as the session shows them; ``max_output_tokens`` an integer or "inf".
-
-    A stored prompt (the session's ``prompt``) belongs here, in the place of ``instructions`` and with its variables
-    filled in; until agents have versions there is none that an id could name.
-    """
+    """``instructions`` with a stored prompt's words in their place, and variables filled in; ``functions`` of client
+    and server, ``tool_choice`` as ``Request`` has it; ``reasoning`` as the session shows it; ``max_output_tokens`` an
+    integer or "inf"."""
     system = (Message("system", instructions),) if instructions else ()
     return Request(
         messages=system + messages,
         models=agent.models,
         temperature=agent.temperature,
         max_tokens=max_output_tokens if isinstance(max_output_tokens, int) else None,
-        tools=tuple(tool for tool in tools if tool.get("type") == "function"),
-        tool_choice=_chosen(tool_choice),
+        tools=functions,
+        tool_choice=tool_choice,
         parallel_tool_calls=parallel_tool_calls,
         reasoning_effort=(reasoning or {}).get("effort"),
     )
-
-
-def _chosen(tool_choice: str | dict[str, Any]) -> str:
-    """A word or a function's name. A server of type mcp cannot be chosen: its tools are not called yet."""
-    if isinstance(tool_choice, str):
-        return tool_choice
-    return str(tool_choice["name"]) if tool_choice["type"] == "function" else "auto"

@@ -121,17 +121,38 @@ SAID: dict[str, Schema] = {
     },
     "Item": {
         "type": "object",
-        "required": ["id", "type", "status"],
+        "required": ["id", "type"],
         "properties": {
             "id": {"type": "string"},
-            "type": {"enum": ["message", "function_call", "function_call_output"]},
+            "type": {
+                "enum": [
+                    *("message", "function_call", "function_call_output", "mcp_list_tools", "mcp_call"),
+                    *("mcp_approval_request", "mcp_approval_response"),
+                ]
+            },
             "status": STATUS,
             "role": {"enum": ["user", "assistant", "system"]},
             "content": {"type": "array", "items": ref("Content")},
             "name": {"type": "string"},
             "call_id": {"type": "string"},
             "arguments": {"type": "string"},
-            "output": {"type": "string"},
+            "output": {"type": ["string", "null"]},
+            "server_label": {"type": "string"},
+            "error": {"anyOf": [ref("McpError"), {"type": "null"}]},
+            "tools": {"type": "array", "items": {"type": "object", "required": ["name", "input_schema"]}},
+            "approval_request_id": {"type": ["string", "null"]},
+            "approve": {"type": "boolean"},
+            "reason": {"type": ["string", "null"]},
+        },
+        "additionalProperties": False,
+    },
+    "McpError": {
+        "type": "object",
+        "required": ["type", "message"],
+        "properties": {
+            "type": {"enum": ["protocol_error", "tool_execution_error", "http_error"]},
+            "message": {"type": "string"},
+            "code": {"type": "integer"},
         },
         "additionalProperties": False,
     },

@@ -15,7 +15,8 @@ CLIENT_EVENTS = {
     "`audio_end_ms`",
     "conversation.item.delete": "`conversation.item.deleted`",
     "conversation.item.retrieve": "`conversation.item.retrieved`, with the audio of spoken parts",
-    "response.create": "`response.created` and the response's events, `response.done` last, then `rate_limits.updated`",
+    "response.create": "`response.created` and the response's events, `response.done` last, then "
+    "`rate_limits.updated`; nothing where the server [goes on by itself](#tools-that-the-server-runs) already",
     "response.cancel": "the end of the response, with status `cancelled`",
 }
 
@@ -46,7 +47,7 @@ SERVER_EVENTS = {
     "conversation.item.input_audio_transcription.failed": "the words are lost; the item stays, and is answered",
     "response.created": "a response begins: asked for, or after a turn",
     "response.done": "it has ended: `completed`, `cancelled`, `incomplete` or `failed`. Every response says so once",
-    "response.output_item.added": "a message or a function call begins",
+    "response.output_item.added": "a message, a call or a request for approval begins",
     "response.output_item.done": "it is complete",
     "response.content_part.added": "the message's part begins, of type `text` or `audio`",
     "response.content_part.done": "the part is complete; no sound in it",
@@ -58,10 +59,17 @@ SERVER_EVENTS = {
     "response.output_audio.done": "the sound is complete",
     "response.function_call_arguments.delta": "a piece of the arguments, which are JSON in a string",
     "response.function_call_arguments.done": "all of them, with `name` and `call_id`",
+    "response.mcp_call_arguments.delta": "a piece of the arguments of a tool that the server runs",
+    "response.mcp_call_arguments.done": "all of them",
+    "response.mcp_call.in_progress": "the tool runs; an approved one after the response that asked for it",
+    "response.mcp_call.completed": "it has an `output`",
+    "response.mcp_call.failed": "it has an `error` instead",
+    "mcp_list_tools.in_progress": "an MCP server that the client named is asked for its tools",
+    "mcp_list_tools.completed": "they are in the item, and can be called",
+    "mcp_list_tools.failed": "they are not known, and nothing of this server can be called",
 }
 
 _MEDIA = "belongs to media tracks (WebRTC, SIP)"
-_MCP = "tools of type `mcp` are taken in and not called yet"
 NEVER_SAID = {
     "conversation.created": "beta dialect only",
     "conversation.item.created": "beta dialect only",
@@ -69,30 +77,31 @@ NEVER_SAID = {
     "output_audio_buffer.stopped": _MEDIA,
     "output_audio_buffer.cleared": _MEDIA,
     "input_audio_buffer.dtmf_event_received": "belongs to SIP",
-    "mcp_list_tools.in_progress": _MCP,
-    "mcp_list_tools.completed": _MCP,
-    "mcp_list_tools.failed": _MCP,
-    "response.mcp_call_arguments.delta": _MCP,
-    "response.mcp_call_arguments.done": _MCP,
-    "response.mcp_call.in_progress": _MCP,
-    "response.mcp_call.completed": _MCP,
-    "response.mcp_call.failed": _MCP,
 }
 
 WITHOUT_EFFECT = "taken and shown; no effect"
 TO_THE_MODEL = "given to the language model where a client set it; one that does not know it answers without"
 NOISE = "[filters](#noise-reduction) what is appended from then on; `strength` 1 when absent at first"
+STORED = (
+    "`id` is an agent's name, `version` the number of one of its versions: its instructions, with `variables` filled "
+    "in, unless `instructions` come with it"
+)
+OPUS = "`audio/opus` is [this server's own](#opus)"
 FIELDS = {
     "session.model": "fixed when the session opens; another one is ignored",
     "session.output_modalities": "exactly one: speech with its transcript, or text",
     "session.parallel_tool_calls": TO_THE_MODEL,
     "session.reasoning.effort": TO_THE_MODEL,
     "session.tracing": f"{WITHOUT_EFFECT}: traces are sent nowhere",
-    "session.prompt": f"{WITHOUT_EFFECT}: there are no stored prompts yet that an id could name",
+    "session.tools": "at first the agent's functions; what the server runs for the agent is not shown",
+    "session.prompt": STORED,
     "session.include": "adds `logprobs` to the transcripts and their deltas: one entry a word",
     "session.truncation": "what happens when the conversation outgrows the model: `auto` drops the oldest items, "
     "`disabled` fails the response",
-    "session.audio.output.voice": "OpenAI's names, and Kokoro's 54; fixed once the assistant has spoken",
+    "session.audio.input.format": OPUS,
+    "session.audio.output.format": OPUS,
+    "session.audio.output.voice": "OpenAI's names, and Kokoro's 54; fixed once the assistant has spoken, but for a "
+    "hand-off",
     "session.audio.input.noise_reduction": NOISE,
     "transcription_session.audio.input.noise_reduction": NOISE,
     "session.audio.input.transcription": "asks for transcription events. Every model name is taken; the configured "
@@ -104,10 +113,13 @@ FIELDS = {
     "response.metadata": "repeated in `response.created` and `response.done`",
     "response.parallel_tool_calls": TO_THE_MODEL,
     "response.reasoning.effort": TO_THE_MODEL,
-    "response.prompt": "taken; no effect",
-    "transcription.delay": "taken and not shown; no effect",
-    "transcription.languages": WITHOUT_EFFECT,
-    "transcription.keywords": WITHOUT_EFFECT,
+    "response.tools": "in the place of all others, the agent's own included",
+    "response.tool_choice": "holds for the first round of calls",
+    "response.prompt": STORED,
+    "transcription.delay": "how often words are told while they are said: every `AVB_CALL_GUESS_MS` times 0.5, 0.75, 1, "
+    "1.5 or 2.5; taken and not shown",
+    "transcription.languages": "a single one is the language that is heard; of several the recogniser finds out",
+    "transcription.keywords": "words that the recogniser may expect, behind those of `prompt`",
     "transcription.prompt": "words that the recogniser may expect",
     "turn_detection.threshold": "how loud speech must be, 0 to 1, to count",
     "turn_detection.eagerness": "waits at most 8 s (`low`), 4 s (`medium`, `auto`) or 2 s (`high`) for a caller "
@@ -121,6 +133,14 @@ FIELDS = {
     "beta.response.temperature": "shown again; no effect",
     "beta.response.max_output_tokens": "the same as `max_response_output_tokens`",
     "tool.parameters": "a JSON schema, opaque to the server",
+    "tool.server_label": "one of its own for each server",
+    "tool.connector_id": "refused: connectors are OpenAI's own",
+    "tool.tunnel_id": "refused: tunnels are OpenAI's own",
+    "tool.authorization": "sent to the MCP server as a bearer token, and never shown again",
+    "tool.headers": "sent to the MCP server, and never shown again",
+    "tool.require_approval": "`always` when absent",
+    "tool.defer_loading": WITHOUT_EFFECT,
+    "tool.allowed_callers": WITHOUT_EFFECT,
     "item.status": "taken; a client's item is always `completed`",
 }
 
@@ -157,7 +177,9 @@ ERRORS = {
     "item_reference_invalid_item_id": "`response.input` names no item",
     "unsupported_content_type": "truncation of what is no spoken answer",
     "invalid_tool_call_id": "`call_id` of an output that no function call has",
-    "invalid_approval_request_id": "an approval that nobody asked for",
+    "invalid_approval_request_id": "an approval that nobody asked for, or that was given or refused already",
+    "too_many_mcp_servers": "more tools of type `mcp` than `AVB_CALL_MCP_SERVERS`",
+    "session_ending": "`response.create` after the agent has ended the call",
     "rate_limit_exceeded": "`response.create` beyond a limit, of type `rate_limit_error`; the session goes on. A turn "
     "that cannot be answered for that reason gets a response with status `failed` and the same code",
 }
@@ -167,6 +189,8 @@ REFUSALS = {
     "invalid_model": ("4000", "no such model and no such agent"),
     "beta_api_shape_disabled": ("4000", "the beta dialect, where `AVB_REALTIME_BETA` is `false`"),
     "invalid_end_user": ("4000", "`OpenAI-Safety-Identifier`, or `?user=`, of more than 200 characters"),
+    "invalid_variable": ("4000", "a `?caller.…` that is no variable, is too long, or comes with a client secret"),
+    "too_many_variables": ("4000", "more than 32 of them"),
     "too_many_sessions": ("1013", "as many calls as the tenant, the key or the end user may have; come again"),
     "rate_limit_exceeded": ("1013", "another limit has no room; 4000 where that lasts for more than a minute"),
     "too_many_connections": ("1013", "more than `AVB_CONNECTIONS_PER_SECOND`, or `…_PER_ADDRESS`; come again"),

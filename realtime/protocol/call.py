@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, Rule
 from realtime.protocol import effects as do
 from realtime.protocol.config import SessionConfig
-from realtime.protocol.conversation import Conversation, Item
+from realtime.protocol.conversation import Conversation
 from realtime.protocol.events import ServerEvent
-from realtime.protocol.input_audio import HZ
+from realtime.protocol.input_audio import HZ, SAMPLES_PER_MS
+from realtime.protocol.item import Item
+from realtime.protocol.outcomes import Tally
+
+CLOSE_ENDED = 1000
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,9 @@ class Limits:
     ``kept_audio_s``: audio of items that is kept for retrieval; ``items``, ``content_bytes``: a conversation's items,
     and all their text and images; ``text_bytes``: the text of one item; ``session_bytes``: one session.update;
     ``transcriptions``, ``responses``: how many may be under way at once; ``context_tokens``: what the language model
-    takes in, its answer included.
+    takes in, its answer included; ``greeting_ms``: what a client has to set its session up before the agent greets;
+    ``tools_wait_ms``: the longest that an answer waits for MCP servers to name their tools; ``mcp_servers``: how many a
+    client may name at once; ``hand_offs``: how often a call may change hands before the caller says something.
     """
 
     input_audio_s: int = 120
@@ -37,16 +43,23 @@ class Limits:
     transcriptions: int = 16
     responses: int = 8
     context_tokens: int = 32_000
+    greeting_ms: int = 300
+    tools_wait_ms: int = 3_000
+    mcp_servers: int = 8
+    hand_offs: int = 3
 
 
 @dataclass
 class Call:
-    """``new_id(prefix)`` gives unique ids."""
+    """``new_id(prefix)`` gives unique ids; ``agent`` answers at the moment; ``rules`` may choose another by the
+    caller's first words; ``abilities``: the built-in tools that the transport can do."""
 
     config: SessionConfig
     agent: AgentSpec
     new_id: Callable[[str], str]
     limits: Limits
+    rules: tuple[Rule, ...] = ()
+    abilities: frozenset[str] = frozenset()
     effects: list[do.Effect] = field(default_factory=list)
     heard_samples: int = 0
     """The call's clock: input samples at 24 kHz since it began."""
@@ -54,9 +67,14 @@ class Call:
     """Where on that clock the last answer will have been played; None while anyone speaks or is about to."""
     played_until: int = 0
     """Where on that clock all audio that was sent will have been played, if it is played."""
+    language: str = ""
+    """What the caller spoke last, ISO 639-1; empty until they spoke."""
+    closing: bool = False
+    """The agent has ended the call: what was said is still played, and nothing is answered."""
 
     def __post_init__(self) -> None:
         self.conversation = Conversation(self.new_id("conv"), self.limits.kept_audio_s * HZ)
+        self.tally = Tally(self.agent)
 
     @property
     def wants_transcript(self) -> bool:
@@ -71,5 +89,21 @@ class Call:
         self.effects.append(effect)
 
     def store(self, item: Item, response_id: str | None = None) -> None:
+        """The agent of the first time is the one who made it, or was there."""
+        if item.agent is None:
+            item.agent = (self.agent.slug, self.agent.version)
         previous = self.conversation.previous_id(item.id)
-        self.effects.append(do.Store(item.record(), previous, response_id, item.audio_ms))
+        heard = None if item.awaiting_transcript else item.heard
+        made_by = (*item.agent, item.receipt)
+        self.do(do.Store(item.record(), previous, response_id, item.audio_ms, *made_by, heard, item.places))
+
+    @property
+    def unplayed_ms(self) -> int:
+        """What is still to be heard of what was sent."""
+        return max(0, self.played_until - self.heard_samples) // SAMPLES_PER_MS
+
+    def close(self, reason: str) -> None:
+        """The agent ends the call, once what it said was heard."""
+        if not self.closing:
+            self.closing = True
+            self.do(do.Close(CLOSE_ENDED, reason, self.unplayed_ms))

@@ -90,12 +90,14 @@ AUDIO_INPUT = Object(
 )
 
 FUNCTION_TOOL = Object({"name": Text(64, NAME_PATTERN), "description": Text(1024), "parameters": Anything()}, ("name",))
+MAX_URL = 2_000
+"""This product's own limit."""
 MCP_FILTER = Object({"read_only": Flag(), "tool_names": ListOf(Text())})
 MCP_TOOL = Object(
     {
         "server_label": Text(),
         "server_description": Text(),
-        "server_url": Text(),
+        "server_url": Text(MAX_URL, "https?://.+"),
         "connector_id": Choice(
             (
                 "connector_dropbox",

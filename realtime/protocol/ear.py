@@ -6,8 +6,8 @@ from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.call import Call
 from realtime.protocol.config import SessionConfig
-from realtime.protocol.conversation import Item, item_from_wire
 from realtime.protocol.input_audio import HZ, SAMPLES_PER_MS, InputAudio, InputDecoder
+from realtime.protocol.item import Item, item_from_wire
 from realtime.protocol.recognition import Dictation, Recognition
 from realtime.protocol.shapes import Invalid
 from realtime.protocol.turns import Began, Ended, Paused, Resumed, TurnDetector, TurnTaking, Waiting
@@ -285,6 +285,7 @@ class Ear:
             awaiting_transcript=self.call.wants_transcript and not silent,
             interrupts=turn.interrupts,
             silent=silent,
+            heard=(turn.start, end),
         )
         previous = self.call.conversation.append(item)
         self.call.say(ev.Committed(previous_item_id=previous, item_id=item.id))

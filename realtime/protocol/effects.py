@@ -83,7 +83,7 @@ class StartReply:
 
 @dataclass(frozen=True, slots=True)
 class CancelReply:
-    """Its tools are cancelled one by one (CancelTool)."""
+    """The response is over; its tools are cancelled one by one (CancelTool)."""
 
     response_id: str
 
@@ -99,6 +99,9 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class CancelTool:
+    """Also a hand-off that is being loaded, by its ``run_id``, and a list of tools, by its ``list_id``. Nobody waits
+    for an answer any more."""
+
     run_id: str
 
 
@@ -136,9 +139,23 @@ class Remind:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Words of a transcript, from character ``start`` to ``end``, and where they are heard, in samples at 24 kHz."""
+
+    start: int
+    end: int
+    first_sample: int
+    last_sample: int
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """An item has reached a state worth keeping; sent again when that state changes. ``agent`` and ``agent_version``
-    made it, or were there when it was said; ``receipt`` as JSON where a tool ran."""
+    made it, or were there when it was said; ``receipt`` as JSON where a tool ran.
+
+    ``heard``: of what a caller said, once its words are known or lost, where it begins and ends in samples of the call.
+    ``places`` of its words, as far as they are known: in the call where ``heard`` is given, else in the item's audio.
+    """
 
     item: dict[str, Any]
     previous_item_id: str | None
@@ -147,6 +164,8 @@ class Store:
     agent: str = ""
     agent_version: int = 0
     receipt: dict[str, Any] | None = None
+    heard: tuple[int, int] | None = None
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

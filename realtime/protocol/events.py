@@ -422,4 +422,49 @@ class ArgumentsDone(OfResponse, tag="response.function_call_arguments.done", kw_
     arguments: str
 
 
+class McpArgumentsDelta(OfResponse, tag="response.mcp_call_arguments.delta", kw_only=True):
+    item_id: str
+    delta: str
+
+
+class McpArgumentsDone(OfResponse, tag="response.mcp_call_arguments.done", kw_only=True):
+    item_id: str
+    arguments: str
+
+
+class OfMcpCall(ServerEvent, kw_only=True):
+    """``output_index`` counts in the response whose output has the call; an approved call may outlive it."""
+
+    item_id: str
+    output_index: int
+
+
+class McpCallInProgress(OfMcpCall, tag="response.mcp_call.in_progress", kw_only=True):
+    pass
+
+
+class McpCallCompleted(OfMcpCall, tag="response.mcp_call.completed", kw_only=True):
+    pass
+
+
+class McpCallFailed(OfMcpCall, tag="response.mcp_call.failed", kw_only=True):
+    pass
+
+
+class OfMcpList(ServerEvent, kw_only=True):
+    item_id: str
+
+
+class McpListInProgress(OfMcpList, tag="mcp_list_tools.in_progress", kw_only=True):
+    pass
+
+
+class McpListCompleted(OfMcpList, tag="mcp_list_tools.completed", kw_only=True):
+    pass
+
+
+class McpListFailed(OfMcpList, tag="mcp_list_tools.failed", kw_only=True):
+    pass
+
+
 Modality = Literal["text", "audio"]

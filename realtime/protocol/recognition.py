@@ -13,8 +13,8 @@ import numpy as np
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.call import Call
-from realtime.protocol.conversation import Item
 from realtime.protocol.input_audio import HZ, SAMPLES_PER_MS, InputAudio
+from realtime.protocol.item import Item
 from realtime.protocol.wording import Stretch, Wording
 from speech.engines import Pcm, Transcript, Word
 
@@ -71,7 +71,7 @@ class Recognition:
             return
         end, start = self.audio.end, dictation.wording.last.start
         new_ms, long_s = (end - dictation.guessed_to) / SAMPLES_PER_MS, (end - start) / HZ
-        if new_ms < self.call.limits.guess_ms or end < dictation.guess_due or long_s > LONGEST_GUESS_S:
+        if new_ms < self.call.limits.guess_ms * self.call.config.patience or end < dictation.guess_due or long_s > LONGEST_GUESS_S:
             return
         self._guessing = dictation
         dictation.guess_id, dictation.guessed_to = self.call.new_id("stt"), end
@@ -162,10 +162,13 @@ class Recognition:
 
     def _ask(self, job_id: str, pcm: Pcm, *, guess: bool = False) -> None:
         asked = self.call.config.input_transcription
-        language = (asked or {}).get("language") or self.call.agent.language
+        hints = asked or {}
+        [only] = hints["languages"] if len(hints.get("languages") or ()) == 1 else [None]
+        language = hints.get("language") or only or self.call.agent.language
+        expected = [hints.get("prompt"), ", ".join(hints.get("keywords") or ())]
         # Where words are guessed, segments of what is recognised at the end would come twice.
         segments = asked is not None and not guess and not self.call.config.streams_words
-        self.call.do(do.Transcribe(job_id, pcm, language, (asked or {}).get("prompt"), segments, guess))
+        self.call.do(do.Transcribe(job_id, pcm, language, " ".join(filter(None, expected)) or None, segments, guess))
 
     def segment_ready(self, result: ev.SegmentReady) -> None:
         wording, stretch = self.jobs.get(result.job_id, (None, None))
@@ -180,6 +183,8 @@ class Recognition:
         wording, stretch = self.jobs.pop(result.job_id, (None, None))
         if wording is not None and stretch is not None:
             stretch.transcript = result.transcript
+            if result.transcript.text:  # the language of a noise is anybody's guess
+                self.call.language = result.transcript.language
             self._settle(wording)
 
     def transcript_failed(self, result: ev.TranscriptFailed) -> None:
@@ -236,6 +241,8 @@ class Recognition:
         item.awaiting_transcript = False
         if wording.failure is None:
             item.transcript = wording.text
+            if item.heard is not None:
+                item.word_places = wording.places()
         recognised_ms = item.audio_ms if wording.failure is None else 0
         self.call.do(do.Mark("transcript", item.id, recognised_ms, *wording.recognised_by))
         if self._is_kept(item):

@@ -2,28 +2,44 @@
 
     created → (item added → part added → deltas → part done → item done)* → done
 
-An item is finished before the next one is added; whatever ends the response first closes what is open, as it was sent.
+An item is finished before the next one is added, but for calls of tools that the server runs: those end when they have
+their results. Whatever ends the response first closes what is open, as it was sent.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from agents.spec import AgentSpec, Colleague
+from agents.tools.types import ToolError
 from realtime.protocol import events as ev
-from realtime.protocol.conversation import Conversation, Item, Phrase
+from realtime.protocol.conversation import Conversation
 from realtime.protocol.events import JsonObject, Modality
+from realtime.protocol.guarding import Gate
+from realtime.protocol.item import Item, Phrase
 from realtime.protocol.output_audio import OutputAudio
+from realtime.protocol.toolset import Toolset
 from speech.engines import Pcm
 
+Cause = Literal["client", "turn", "greeting", "server"]
 AUDIO_TOKEN_MS = 50
+UNKNOWN_LABEL = "unknown"
+"""Where a tool would run that the model made up."""
+INTERRUPTED = ToolError("tool_execution_error", "The call was interrupted before its result was known.")
 
 
 @dataclass
 class Response:
     """``conversation`` is None for an out-of-band response: its items are shown to the client and kept nowhere.
 
-    ``asked`` is the client's response.create, ``context`` its own input, ``awaiting`` items whose words are still owed,
-    ``asked_for`` False where the server began by itself, ``played_until`` the end of playback on the call's clock.
+    ``asked`` is the client's response.create, ``cause`` why it began (``server``: one response goes on as another),
+    ``context`` its own input, ``awaiting`` what must be known before a model is asked (words, lists of tools, results),
+    ``played_until`` the end of playback on the call's clock.
+
+    ``words`` are said instead of asking a model, and with ``farewell`` the call ends after them. ``replying``: a reply
+    is under way; ``bridging``: it only bridges a wait. ``rounds`` counts those in which the model called tools of the
+    server; ``calls`` are all calls of the present one, ``running`` those without a result; ``successor`` takes over.
+    ``started``: a model was asked, or words were said; ``leaving``: it was asked for a last word.
     """
 
     id: str
@@ -37,16 +53,31 @@ class Response:
     new_id: Callable[[str], str]
     say: Callable[[ev.ServerEvent], None]
     asked: JsonObject = field(default_factory=dict)
-    asked_for: bool = True
+    cause: Cause = "client"
     context: list[Item] | None = None
     status: str = "in_progress"
     status_details: JsonObject | None = None
     usage: JsonObject | None = None
     output: list[Item] = field(default_factory=list)
     awaiting: set[str] = field(default_factory=set)
-    tool_items: dict[int, Item] = field(default_factory=dict)
+    toolset: Toolset = field(default_factory=Toolset)
+    words: str = ""
+    farewell: bool = False
+    replying: bool = False
+    bridging: bool = False
+    rounds: int = 0
+    calls: dict[int, Item] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    successor: tuple[Colleague, AgentSpec] | None = None
+    started: bool = False
+    leaving: bool = False
+    gate: Gate | None = None
     played_until: int = 0
     prompt_characters: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    spoke: bool = False
     _open: Item | None = None
     _said: str = ""
     _audio: OutputAudio | None = None
@@ -69,26 +100,31 @@ class Response:
     def create(self) -> None:
         self.say(ev.ResponseCreated(response=self.wire()))
 
+    def speak_as(self, voice: str | JsonObject) -> None:
+        self.voice_wire = voice
+        self.voice = voice if isinstance(voice, str) else voice["id"]
+
     # ---- items ----
 
     def _add_item(self, item: Item) -> None:
         item.status = "in_progress"
         self.output.append(item)
         self._open = item
-        self.say(ev.OutputItemAdded(response_id=self.id, output_index=self._index(item), item=item.wire()))
+        self.say(ev.OutputItemAdded(response_id=self.id, output_index=self.index_of(item), item=item.wire()))
         if self.conversation is not None:
             previous = self.conversation.append(item)
             self.say(ev.ItemAdded(previous_item_id=previous, item=item.wire()))
 
-    def _index(self, item: Item) -> int:
+    def index_of(self, item: Item) -> int:
         return self.output.index(item)
 
     def _end_item(self, item: Item, status: str) -> None:
         item.status = status
-        self._open = None
-        if self.conversation is not None and item.id in self.conversation:
+        if self._open is item:
+            self._open = None
+        if self.conversation is not None and self.conversation.keeps(item):
             self.say(ev.ItemDone(previous_item_id=self.conversation.previous_id(item.id), item=item.wire()))
-        self.say(ev.OutputItemDone(response_id=self.id, output_index=self._index(item), item=item.wire()))
+        self.say(ev.OutputItemDone(response_id=self.id, output_index=self.index_of(item), item=item.wire()))
 
     def close_item(self, status: str = "completed") -> Item | None:
         """Finish the item that is open, if one is; returns it."""
@@ -97,11 +133,18 @@ class Response:
             return None
         if item.type == "message":
             self._close_message(item)
+        elif item.type == "mcp_call":
+            self._open = None  # it has no result yet
+            index = self.index_of(item)
+            self.say(
+                ev.McpArgumentsDone(response_id=self.id, output_index=index, item_id=item.id, arguments=item.arguments)
+            )
+            return item
         else:
             self.say(
                 ev.ArgumentsDone(
                     response_id=self.id,
-                    output_index=self._index(item),
+                    output_index=self.index_of(item),
                     item_id=item.id,
                     call_id=item.call_id,
                     name=item.name,
@@ -119,7 +162,7 @@ class Response:
         if item is not None and item.type == "message":
             return item
         self.close_item()
-        item = Item(self.new_id("item"), "message", role="assistant")
+        item = Item(self.new_id("item"), "message", role="assistant", bridge=self.bridging)
         self._said = ""
         self._add_item(item)
         if self.modality == "audio":
@@ -131,7 +174,7 @@ class Response:
             part = {"type": "text", "text": ""}
         self.say(
             ev.ContentPartAdded(
-                response_id=self.id, output_index=self._index(item), item_id=item.id, content_index=0, part=part
+                response_id=self.id, output_index=self.index_of(item), item_id=item.id, content_index=0, part=part
             )
         )
         return item
@@ -139,9 +182,10 @@ class Response:
     def text(self, delta: str) -> None:
         """Words of the answer: written ones as they come, spoken ones just before their audio."""
         item = self.begin_message()
+        self.spoke = True
         place: dict[str, Any] = {
             "response_id": self.id,
-            "output_index": self._index(item),
+            "output_index": self.index_of(item),
             "item_id": item.id,
             "content_index": 0,
         }
@@ -167,14 +211,14 @@ class Response:
     def _say_audio(self, item: Item, delta: bytes) -> None:
         self.say(
             ev.OutputAudioDelta(
-                response_id=self.id, output_index=self._index(item), item_id=item.id, content_index=0, delta=delta
+                response_id=self.id, output_index=self.index_of(item), item_id=item.id, content_index=0, delta=delta
             )
         )
 
     def _close_message(self, item: Item) -> None:
         place: dict[str, Any] = {
             "response_id": self.id,
-            "output_index": self._index(item),
+            "output_index": self.index_of(item),
             "item_id": item.id,
             "content_index": 0,
         }
@@ -193,49 +237,111 @@ class Response:
             part = {"type": "text", "text": text}
         self.say(ev.ContentPartDone(**place, part=part))
 
-    # ---- function calls ----
+    # ---- calls ----
 
-    def tool_call(self, index: int, call_id: str, name: str, arguments: str) -> None:
-        item = self.tool_items.get(index)
+    @property
+    def asks_client(self) -> bool:
+        """The client's turn: it has functions to run, or something to approve."""
+        return any(
+            item.type == "function_call" or (item.approval_request_id is not None and item.status == "in_progress")
+            for item in self.calls.values()
+        )
+
+    def tool_call(self, index: int, name: str, arguments: str) -> None:
+        """A piece of the ``index``-th call of a reply; the first one names the function."""
+        item = self.calls.get(index)
         if item is None:
             self.close_item()
-            item = Item(self.new_id("item"), "function_call", name=name, call_id=self.new_id("call"))
-            self.tool_items[index] = item
+            item = self._call_of(name)
+            self.calls[index] = item
             self._add_item(item)
         if item is not self._open or not arguments:
             return
         item.arguments += arguments
-        self.say(
-            ev.ArgumentsDelta(
-                response_id=self.id,
-                output_index=self._index(item),
-                item_id=item.id,
-                call_id=item.call_id,
-                delta=arguments,
-            )
+        place: dict[str, Any] = {"response_id": self.id, "output_index": self.index_of(item), "item_id": item.id}
+        if item.type == "mcp_call":
+            self.say(ev.McpArgumentsDelta(**place, delta=arguments))
+        else:
+            self.say(ev.ArgumentsDelta(**place, call_id=item.call_id, delta=arguments))
+
+    def _call_of(self, name: str) -> Item:
+        round_id, call_id = f"{self.id}:{self.rounds}", self.new_id("call")
+        if name in self.toolset.client:
+            return Item(self.new_id("item"), "function_call", name=name, call_id=call_id, round_id=round_id)
+        tool = self.toolset.server.get(name)
+        return Item(
+            self.new_id("item"),
+            "mcp_call",
+            name=name if tool is None else tool.name,
+            server_label=UNKNOWN_LABEL if tool is None else tool.server_label,
+            call_id=call_id,
+            tool=tool,
+            called=name,
+            round_id=round_id,
         )
+
+    def begin_call(self, item: Item) -> None:
+        """It runs from now on, or has failed already."""
+        item.begun = True
+        self.say(ev.McpCallInProgress(item_id=item.id, output_index=self.index_of(item)))
+
+    def end_call(self, item: Item) -> None:
+        """``item`` has its output or its error."""
+        self.running.discard(item.id)
+        kind = ev.McpCallCompleted if item.error is None else ev.McpCallFailed
+        self.say(kind(item_id=item.id, output_index=self.index_of(item)))
+        self._end_item(item, "completed" if item.error is None else "failed")
+
+    def ask_approval(self, call: Item) -> Item:
+        """The request stands in the output behind the call that it is for."""
+        request = Item(
+            self.new_id("item"),
+            "mcp_approval_request",
+            name=call.name,
+            server_label=call.server_label,
+            arguments=call.arguments,
+        )
+        call.approval_request_id = request.id
+        self._add_item(request)
+        self._end_item(request, "completed")
+        return request
 
     # ---- the end ----
 
     def count(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> None:
+        """What one of its replies took."""
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+        self.cached_tokens += cached_tokens
+
+    def _used(self) -> JsonObject:
         audio_tokens = -(-sum(item.audio_ms for item in self.output) // AUDIO_TOKEN_MS)
-        self.usage = {
-            "total_tokens": input_tokens + output_tokens + audio_tokens,
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens + audio_tokens,
+        cached = {"text_tokens": self.cached_tokens, "audio_tokens": 0, "image_tokens": 0}
+        return {
+            "total_tokens": self.input_tokens + self.output_tokens + audio_tokens,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens + audio_tokens,
             "input_token_details": {
-                "text_tokens": input_tokens,
+                "text_tokens": self.input_tokens,
                 "audio_tokens": 0,
                 "image_tokens": 0,
-                "cached_tokens": cached_tokens,
-                "cached_tokens_details": {"text_tokens": cached_tokens, "audio_tokens": 0, "image_tokens": 0},
+                "cached_tokens": self.cached_tokens,
+                "cached_tokens_details": cached,
             },
-            "output_token_details": {"text_tokens": output_tokens, "audio_tokens": audio_tokens},
+            "output_token_details": {"text_tokens": self.output_tokens, "audio_tokens": audio_tokens},
         }
 
     def finish(self, status: str, details: JsonObject | None = None) -> None:
+        """Calls that wait for an approval stay as they are: the response does not wait for them."""
         self.close_item("completed" if status == "completed" else "incomplete")
-        if self.usage is None:
-            self.count(0, 0, 0)
+        for item in self.output:
+            if item.type != "mcp_call" or item.status != "in_progress" or item.approval_request_id is not None:
+                continue
+            if item.begun:
+                item.error = INTERRUPTED.wire()
+                self.say(ev.McpCallFailed(item_id=item.id, output_index=self.index_of(item)))
+            self._end_item(item, "incomplete")
+        self.running.clear()
+        self.usage = self._used()
         self.status, self.status_details = status, details
         self.say(ev.ResponseDone(response=self.wire()))

@@ -1,7 +1,7 @@
 """A call as a state machine without I/O.
 
 1. Everything that changes the state of a call is here and in its two sides, ``ear`` (with ``recognition``) and
-   ``answers``; nothing else is.
+   ``answers`` (with ``tool_rounds``, ``tool_lists`` and ``teamwork``); nothing else is.
 2. It never waits, never looks at a clock, never draws a random number: ids and time come in; time is counted in
    samples.
 3. A result that names a response no longer active changes nothing.
@@ -12,14 +12,15 @@ from typing import Any
 
 import msgspec
 
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, Rule
+from realtime.archive.events import Outcome
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.answers import Answers
 from realtime.protocol.call import Call, Limits
-from realtime.protocol.config import SessionConfig
-from realtime.protocol.conversation import Item
+from realtime.protocol.config import SessionConfig, check_room
 from realtime.protocol.ear import Ear
+from realtime.protocol.item import Item
 from realtime.protocol.shapes import Invalid
 
 CLOSE_EXPIRED = 1001
@@ -27,7 +28,9 @@ CLOSE_TRY_AGAIN = 1011
 
 
 class Session:
-    """One instance per call. ``new_id(prefix)`` gives unique ids, ``config`` the session as it opens."""
+    """One instance per call. ``new_id(prefix)`` gives unique ids, ``config`` the session as it opens; ``rules`` may
+    choose another agent by the caller's first words; ``abilities``: which of the built-in tools ``transfer_call`` and
+    ``send_dtmf`` the transport can do."""
 
     def __init__(
         self,
@@ -35,8 +38,11 @@ class Session:
         agent: AgentSpec,
         new_id: Callable[[str], str],
         limits: Limits | None = None,
+        *,
+        rules: tuple[Rule, ...] = (),
+        abilities: frozenset[str] = frozenset(),
     ) -> None:
-        self.call = Call(config, agent, new_id, limits or Limits())
+        self.call = Call(config, agent, new_id, limits or Limits(), rules, abilities)
         self.ear = Ear(self.call)
         self.answers = Answers(self.call, self.ear)
         self.ear.answering = self.answers
@@ -48,6 +54,11 @@ class Session:
         self.call.effects = effects
         self.call.say(ev.SessionCreated(session=self.call.config.wire))
         self.ear.listen_anew()
+        try:
+            check_room(self.call.config.servers, self.call.limits.mcp_servers, "session.tools")
+        except Invalid as fault:
+            self._tell(fault, None)
+        self.answers.open()
         return effects
 
     def receive(self, entering: ev.Input) -> list[do.Effect]:
@@ -56,27 +67,34 @@ class Session:
         try:
             self._receivers[type(entering)](entering)
         except Invalid as fault:
-            event_id = entering.event_id if isinstance(entering, ev.ClientEvent) else None
-            body = ev.ErrorBody(
-                type="invalid_request_error",
-                code=fault.code,
-                message=fault.message,
-                param=fault.param,
-                event_id=event_id,
-            )
-            self.call.say(ev.Error(error=body))
+            self._tell(fault, entering.event_id if isinstance(entering, ev.ClientEvent) else None)
         return effects
+
+    def _tell(self, fault: Invalid, event_id: str | None) -> None:
+        body = ev.ErrorBody(
+            type="invalid_request_error",
+            code=fault.code,
+            message=fault.message,
+            param=fault.param,
+            event_id=event_id,
+        )
+        self.call.say(ev.Error(error=body))
 
     def divide(self, entering: ev.Input) -> Sequence[ev.Input]:
         """What enters, in pieces of little work each; between them others may have their turn. Changes nothing."""
         return self.ear.divide(entering) if isinstance(entering, ev.InputAudioAppend) else (entering,)
 
-    def hang_up(self) -> list[do.Effect]:
-        """The call is over: what was being said on either side is kept as far as it came."""
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What came of each agent version that took part, the first one first; complete once ``hang_up`` was called."""
+        return self.call.tally.outcomes()
+
+    def hang_up(self, *, by_caller: bool = True) -> list[do.Effect]:
+        """The call is over: what was being said on either side is kept as far as it came. ``by_caller``: they left, and
+        nothing of ours ended it."""
         effects: list[do.Effect] = []
         self.call.effects = effects
         self.ear.hang_up()
-        self.answers.hang_up()
+        self.answers.hang_up(by_caller=by_caller)
         return effects
 
     def _table(self) -> dict[type[ev.Input], Callable[[Any], None]]:
@@ -101,12 +119,19 @@ class Session:
             ev.ItemTruncate: self._item_truncate,
             ev.ResponseCreate: self.answers.create_asked,
             ev.ResponseCancel: self.answers.cancel_asked,
-            ev.ReplyBegan: self.answers.reply_began,
-            ev.ReplyText: self.answers.reply_text,
-            ev.ReplyAudio: self.answers.reply_audio,
-            ev.ReplyToolCall: self.answers.reply_tool_call,
-            ev.ReplyFinished: self.answers.reply_finished,
-            ev.ReplyFailed: self.answers.reply_failed,
+            ev.ReplyBegan: self.answers.replies.began,
+            ev.ReplyText: self.answers.replies.text,
+            ev.ReplyAudio: self.answers.replies.audio,
+            ev.ReplyToolCall: self.answers.replies.tool_call,
+            ev.ReplyFinished: self.answers.replies.finished,
+            ev.ReplyFailed: self.answers.replies.failed,
+            ev.ToolAnswered: self.answers.rounds.answered,
+            ev.ToolsListed: self.answers.lists.listed,
+            ev.ToolsNotListed: self.answers.lists.not_listed,
+            ev.HandedOff: self.answers.rounds.handed_off,
+            ev.HandOffFailed: self.answers.rounds.hand_off_failed,
+            ev.Routed: self.answers.routed,
+            ev.Reminded: self.answers.reminded,
         }
 
     def _refused(self, event: ev.Refused) -> None:
@@ -123,9 +148,16 @@ class Session:
                 f"but got {size} instead.",
                 "session",
             )
-        call.config = before.updated(event.session, assistant_has_spoken=call.conversation.assistant_has_spoken)
-        call.say(ev.SessionUpdated(session=call.config.wire))
+        prompt = event.instructions
+        if before.wire.get("prompt") is not None and event.session.get("prompt", before) is None:
+            prompt = call.agent.instructions  # the agent's own are back
+        spoken = call.conversation.assistant_has_spoken
+        config = before.updated(event.session, assistant_has_spoken=spoken, prompt=prompt)
+        check_room(config.servers, call.limits.mcp_servers, "session.tools")
+        call.config = config
+        call.say(ev.SessionUpdated(session=config.wire))
         self.ear.adapt(before)
+        self.answers.adapt()
 
     def _expired(self, _: ev.SessionExpired) -> None:
         self.call.do(do.Close(CLOSE_EXPIRED, "Your session hit the maximum duration of 60 minutes."))
@@ -196,12 +228,16 @@ class Session:
                 f"Error adding item: with it the conversation would hold {size} bytes of text and images, and {limit} "
                 "are the most. Delete some items first.",
             )
+        if item.type == "mcp_approval_response":
+            self.answers.rounds.check_approval(item)
         call.conversation.insert(item, after)
         call.say(ev.ItemAdded(previous_item_id=after, item=item.wire()))
         call.say(ev.ItemDone(previous_item_id=after, item=item.wire()))
         call.store(item)
         self.ear.hear(item)
         call.conversation.forget_old_audio()
+        if item.type == "mcp_approval_response":
+            self.answers.rounds.approve(item)
 
     def _existing(self, item_id: str, doing: str, code: str) -> Item:
         item = self.call.conversation.get(item_id)

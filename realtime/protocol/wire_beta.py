@@ -22,7 +22,9 @@ RENAMED: dict[type[ev.ServerEvent], str] = {
     ev.OutputTranscriptDelta: "response.audio_transcript.delta",
     ev.OutputTranscriptDone: "response.audio_transcript.done",
 }
-UNSAID = (ev.ItemDone,)
+UNSAID = (ev.ItemDone, ev.McpArgumentsDelta, ev.McpArgumentsDone, ev.OfMcpCall, ev.OfMcpList)
+ITEM_TYPES = ("message", "function_call", "function_call_output")
+"""The dialect is older than MCP: items of other types are not shown, and no place is left where they would be."""
 CONTENT_TYPES = {"output_text": "text", "output_audio": "audio"}
 # Where the session speaks of a GA field, a client of the beta hears the name that it used.
 PATHS = {
@@ -84,7 +86,7 @@ def response_to_beta(response: ev.JsonObject, temperature: float) -> ev.JsonObje
     shown = dict(response)
     modalities, output = shown.pop("output_modalities"), shown.pop("audio")["output"]
     voice = output["voice"]
-    shown["output"] = [item_to_beta(item) for item in response["output"]]
+    shown["output"] = [item_to_beta(item) for item in response["output"] if item["type"] in ITEM_TYPES]
     shown["modalities"] = ["audio", "text"] if "audio" in modalities else ["text"]
     shown["voice"] = voice if isinstance(voice, str) else voice["id"]
     shown["output_audio_format"] = BETA_FORMATS[output["format"]["type"]]
@@ -114,6 +116,10 @@ class Beta(Dialect):
         self._temperature = DEFAULT_TEMPERATURE
         self._asked_temperature: float | None = None
         self._temperatures: dict[str, float] = {}
+        self._unseen: dict[str, str | None] = {}
+        """Items that the client does not know of, each with the one before it."""
+        self._unseen_outputs: dict[str, list[int]] = {}
+        """Where those are in the outputs of responses."""
 
     def event(self, kind: str, fields: ev.JsonObject) -> ev.ClientEvent:
         if kind in ("session.update", "transcription_session.update"):
@@ -133,12 +139,18 @@ class Beta(Dialect):
         return (ConversationCreated(conversation={"id": conversation_id, "object": "realtime.conversation"}),)
 
     def encode(self, event: ev.ServerEvent) -> str:
-        if isinstance(event, UNSAID):
+        if isinstance(event, UNSAID) or self._hides(event):
             return ""
         if isinstance(event, ev.OutputAudioDelta):
+            if event.response_id in self._unseen_outputs:
+                event = msgspec.structs.replace(event, output_index=self._output_index(event))
             return audio_delta(RENAMED[ev.OutputAudioDelta], event)
         body: dict[str, Any] = msgspec.to_builtins(event)
         body["type"] = RENAMED.get(type(event), body["type"])
+        if isinstance(event, ev.OfResponse):
+            body["output_index"] = self._output_index(event)
+        if isinstance(event, ev.ItemAdded | ev.Committed):
+            body["previous_item_id"] = self._seen_before(event.previous_item_id)
         match event:
             case ev.SessionCreated() | ev.SessionUpdated():
                 body |= self._session(body)
@@ -153,6 +165,26 @@ class Beta(Dialect):
                 body["error"] = error_to_beta(body["error"])
         return msgspec.json.encode(body).decode()
 
+    def _hides(self, event: ev.ServerEvent) -> bool:
+        match event:
+            case ev.OutputItemAdded() | ev.OutputItemDone() if event.item["type"] not in ITEM_TYPES:
+                if isinstance(event, ev.OutputItemAdded):
+                    self._unseen_outputs.setdefault(event.response_id, []).append(event.output_index)
+                return True
+            case ev.ItemAdded() if event.item["type"] not in ITEM_TYPES:
+                self._unseen[event.item["id"]] = event.previous_item_id
+                return True
+        return False
+
+    def _output_index(self, event: ev.OfResponse) -> int:
+        unseen = self._unseen_outputs.get(event.response_id, ())
+        return event.output_index - sum(index < event.output_index for index in unseen)
+
+    def _seen_before(self, item_id: str | None) -> str | None:
+        while item_id is not None and item_id in self._unseen:
+            item_id = self._unseen[item_id]
+        return item_id
+
     def _session(self, body: ev.JsonObject) -> ev.JsonObject:
         session = body["session"]
         if session["type"] == "transcription":
@@ -165,4 +197,5 @@ class Beta(Dialect):
             asked, self._asked_temperature = self._asked_temperature, None
             self._temperatures[response["id"]] = self._temperature if asked is None else asked
             return response_to_beta(response, self._temperatures[response["id"]])
+        self._unseen_outputs.pop(response["id"], None)
         return response_to_beta(response, self._temperatures.pop(response["id"], self._temperature))

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from realtime.protocol.conversation import Item
-from speech.engines import Segment, Transcript, Word
+from realtime.protocol.effects import Place
+from realtime.protocol.item import Item
+from speech.engines import TTS_HZ, Segment, Transcript, Word
 
 # Languages that put no space between sentences.
 UNSPACED = ("zh", "yue", "ja", "th", "lo", "km", "my")
@@ -178,6 +179,17 @@ class Wording:
     @property
     def words(self) -> tuple[Word, ...]:
         return tuple(word for _, part in self.parts() for word in part.words)
+
+    def places(self) -> tuple[Place, ...]:
+        """Where each word is in the text and in the call, of the words whose time the recogniser tells."""
+        timed = [(stretch, word) for stretch, part in self.parts() for word in part.words]
+        found, before = [], 0
+        for (stretch, word), end in zip(timed, ends_of(self.text, [word for _, word in timed]), strict=True):
+            if end > before and word.end_s > word.start_s:
+                first, last = (stretch.start + int(second * TTS_HZ) for second in (word.start_s, word.end_s))
+                found.append(Place(end - len(word.text.strip()), end, first, last))
+            before = end
+        return tuple(found)
 
     def advance(self) -> None:
         for stretch in self.stretches:

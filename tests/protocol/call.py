@@ -9,7 +9,8 @@ import numpy as np
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, Rule
+from agents.tools.types import Receipt, ToolAnswer, ToolError, ToolSpec
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.call import Limits
@@ -33,6 +34,12 @@ def check_conformance(event: dict[str, Any]) -> None:
     assert parsed.type == event["type"]
 
 
+def tool(name: str, **fields: Any) -> ToolSpec:
+    """One that the server runs."""
+    settings: dict[str, Any] = {"kind": "http", "server_label": "http"} | fields
+    return ToolSpec(name=name, description=f"Does {name}.", parameters={"type": "object"}, **settings)
+
+
 def tone(ms: int) -> Pcm:
     return (np.sin(np.arange(24 * ms) / 10) * 8000).astype(np.int16)
 
@@ -45,16 +52,22 @@ class TestCall:
     agent: AgentSpec = AGENT
     transcription: bool = False
     limits: Limits = field(default_factory=Limits)
+    rules: tuple[Rule, ...] = ()
+    abilities: frozenset[str] = frozenset()
+    config: SessionConfig | None = None
 
     def __post_init__(self) -> None:
         counter = itertools.count(1)
         new_id = lambda prefix: f"{prefix}_{next(counter)}"  # noqa: E731
-        if self.transcription:
+        if self.config is not None:
+            config = self.config
+        elif self.transcription:
             config = SessionConfig.transcription(session_id="sess_1", expires_at=1)
         else:
             config = SessionConfig.realtime(session_id="sess_1", model="gpt-realtime", expires_at=1, agent=self.agent)
-        self.session = Session(config, self.agent, new_id, self.limits)
+        self.session = Session(config, self.agent, new_id, self.limits, rules=self.rules, abilities=self.abilities)
         self.said: list[dict[str, Any]] = []
+        self.raw: list[ev.ServerEvent] = []
         self.events: list[dict[str, Any]] = []
         self.effects: list[do.Effect] = []
         self.generation = 0
@@ -65,6 +78,7 @@ class TestCall:
         before = len(self.said)
         for effect in effects:
             if isinstance(effect, do.Send):
+                self.raw.append(effect.event)
                 self.said.append(msgspec.json.decode(GA.encode(effect.event)))
                 check_conformance(self.said[-1])
             elif isinstance(effect, do.OpenListening):
@@ -133,6 +147,34 @@ class TestCall:
         created = self.events[0]
         assert created["type"] == "response.created", created
         return str(created["response"]["id"])
+
+    def call_tools(self, response_id: str, *names: str, arguments: str = "{}") -> list[str]:
+        """The model calls these at once, and ends its reply."""
+        types: list[str] = []
+        effects: list[do.Effect] = []
+        results: list[ev.Result] = [
+            ev.ReplyToolCall(response_id=response_id, index=index, call_id=f"c{index}", name=name, arguments=arguments)
+            for index, name in enumerate(names)
+        ]
+        for result in [*results, ev.ReplyFinished(response_id=response_id, reason="tool_calls", output_tokens=1)]:
+            types += self.result(result)
+            effects += self.effects
+        self.effects = effects
+        return types
+
+    def tool_answers(self, run_id: str, output: str = "", error: ToolError | None = None) -> list[str]:
+        receipt = Receipt(tool="x", kind="http", took_ms=5.0)
+        return self.result(ev.ToolAnswered(run_id=run_id, answer=ToolAnswer(output, receipt, error)))
+
+    @property
+    def items(self) -> list[tuple[str, str]]:
+        """Type and status of what is in the conversation."""
+        return [(item.type, item.status) for item in self.session.call.conversation]
+
+    def done(self) -> dict[str, Any]:
+        """The response that ended last."""
+        found = [event["response"] for event in self.said if event["type"] == "response.done"]
+        return dict(found[-1])
 
     def answer(self, response_id: str, text: str, audio_ms: int = 0) -> list[str]:
         """The reply's words (and audio) arrive, and it ends."""

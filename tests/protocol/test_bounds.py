@@ -144,7 +144,7 @@ def test_a_tool_call_without_its_answer_is_kept_from_the_model() -> None:
 
 def test_call_ids_are_ours_and_can_be_answered() -> None:
     call = TestCall()
-    response_id = call.ask()
+    response_id = call.ask(tools=[{"type": "function", "name": "f"}])
     call.result(
         ev.ReplyToolCall(response_id=response_id, index=0, call_id="functions.x:0" * 9, name="f", arguments="{}")
     )

@@ -12,10 +12,11 @@ import pytest
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
+from agents.tools.types import ToolError
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from speech.engines import Transcript, Word
-from tests.protocol.call import SILENCE, SPEECH, TestCall, tone
+from tests.protocol.call import SILENCE, SPEECH, TestCall, tone, tool
 
 VAD = {"type": "server_vad", "idle_timeout_ms": 5000}
 
@@ -93,6 +94,30 @@ def transcribed() -> TestCall:
     return call
 
 
+def used_servers() -> TestCall:
+    """Tools of MCP servers: one answers, one does not; a call that fails, one that is approved, one that is refused."""
+    call = TestCall()
+    server = {"type": "mcp", "server_label": "shop", "server_url": "https://shop.example/mcp"}
+    call.client("session.update", session={"type": "realtime", "tools": [server, {**server, "server_label": "docs"}]})
+    shop, docs = call.all(do.ListTools)
+    pay = tool("pay", kind="mcp", server_label="shop", needs_approval=True)
+    call.result(ev.ToolsListed(list_id=shop.list_id, tools=(tool("find", kind="mcp", server_label="shop"), pay)))
+    call.result(ev.ToolsNotListed(list_id=docs.list_id, error=ToolError("http_error", "Gone.", 410)))
+    response_id = call.ask()
+    call.call_tools(response_id, "find", arguments='{"a":1}')
+    call.tool_answers(call.one(do.RunTool).run_id, error=ToolError("protocol_error", "No such method.", -32601))
+    call.call_tools(response_id, "pay", "pay", arguments='{"a":1}')
+    requests = [item["id"] for item in call.done()["output"] if item["type"] == "mcp_approval_request"]
+    for request_id, approve in zip(requests, (True, False), strict=True):
+        answer = {"type": "mcp_approval_response", "approval_request_id": request_id, "approve": approve}
+        call.client("conversation.item.create", item=answer)
+        if approve:
+            call.tool_answers(call.one(do.RunTool).run_id, "Paid.")
+    for item in call.session.call.conversation:
+        call.client("conversation.item.retrieve", item_id=item.id)
+    return call
+
+
 def troubled() -> TestCall:
     """Every way in which a response ends without being completed."""
     call = TestCall()
@@ -113,6 +138,7 @@ CONVERSATIONS: tuple[Callable[[], TestCall], ...] = (
     lost_and_cleared_audio,
     silent_caller,
     transcribed,
+    used_servers,
     troubled,
 )
 _TRANSCRIPTION = "conversation.item.input_audio_transcription."
@@ -149,10 +175,17 @@ SAID: dict[str, Callable[[], TestCall]] = {
     "response.function_call_arguments.delta": called_functions,
     "response.function_call_arguments.done": called_functions,
     "rate_limits.updated": typed_and_written,
+    "mcp_list_tools.in_progress": used_servers,
+    "mcp_list_tools.completed": used_servers,
+    "mcp_list_tools.failed": used_servers,
+    "response.mcp_call_arguments.delta": used_servers,
+    "response.mcp_call_arguments.done": used_servers,
+    "response.mcp_call.in_progress": used_servers,
+    "response.mcp_call.completed": used_servers,
+    "response.mcp_call.failed": used_servers,
 }
 _NOT_GA = "OpenAI's service does not send it in GA traffic either; the beta dialect does"
 _MEDIA = "tells of a media track, as WebRTC and SIP have it; a WebSocket client plays the deltas itself"
-_MCP = "tools of type mcp are taken in and not yet called"
 UNSAID: dict[str, str] = {
     "conversation.created": _NOT_GA,
     "conversation.item.created": _NOT_GA,
@@ -160,14 +193,6 @@ UNSAID: dict[str, str] = {
     "output_audio_buffer.stopped": _MEDIA,
     "output_audio_buffer.cleared": _MEDIA,
     "input_audio_buffer.dtmf_event_received": "keys pressed on a telephone come with SIP calls",
-    "mcp_list_tools.in_progress": _MCP,
-    "mcp_list_tools.completed": _MCP,
-    "mcp_list_tools.failed": _MCP,
-    "response.mcp_call_arguments.delta": _MCP,
-    "response.mcp_call_arguments.done": _MCP,
-    "response.mcp_call.in_progress": _MCP,
-    "response.mcp_call.completed": _MCP,
-    "response.mcp_call.failed": _MCP,
 }
 # Where OpenAI's service sends more than its package's types name.
 KNOWN_EXTRAS = {"session": {"id", "object", "expires_at"}}
@@ -226,7 +251,8 @@ def test_events_and_items_are_spelt_as_openai_spells_them(conversation: Callable
         assert re.fullmatch(r"event_\w+", event["event_id"])
         for item in [event["item"]] if "item" in event else event.get("response", {}).get("output", []):
             assert "object" not in item
-            assert item["status"] in ("in_progress", "completed", "incomplete")
+            assert item.get("status", "completed") in ("in_progress", "completed", "incomplete")
+            assert ("status" in item) is not item["type"].startswith("mcp_")
             for part in item.get("content", ()):
                 spoken_or_written = {"assistant": {"output_text", "output_audio"}, "system": {"input_text"}}
                 assert part["type"] in spoken_or_written.get(item["role"], {"input_text", "input_audio", "input_image"})

@@ -351,7 +351,9 @@ def test_phone_formats_go_both_ways() -> None:
     call.client("session.update", session={"type": "realtime", "audio": audio})
     call.result(ev.InputAudioAppend(audio=b"\xff" * 4000))
     call.client("input_audio_buffer.commit")
-    assert 11_500 <= len(call.one(do.Transcribe).pcm_24khz) <= 12_000
+    heard = call.one(do.Transcribe)
+    assert 11_500 <= len(heard.pcm_24khz) <= 12_000
+    call.recognise(heard.job_id, "Hello?")
     call.answer(call.ask(), "Hi.", audio_ms=1000)
     sound = b"".join(base64.b64decode(e["delta"]) for e in call.said if e["type"] == "response.output_audio.delta")
     assert len(sound) == 8000

@@ -1,11 +1,14 @@
 """Whatever a client sends, nothing escapes, and each frame that is refused gets one error that names it."""
 
 import itertools
+from dataclasses import replace
 from random import Random
 
 import msgspec
 import pytest
 
+from agents.spec import Colleague, Filler
+from agents.tools.types import Receipt, ToolAnswer
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.protocol.call import Limits
@@ -15,13 +18,16 @@ from realtime.protocol.wire import GA, MAX_APPEND_BYTES, Dialect
 from realtime.protocol.wire_beta import Beta
 from speech.engines import Transcript
 from tests.protocol import frames
-from tests.protocol.call import AGENT, tone
+from tests.protocol.call import AGENT, tone, tool
 
 SEED = 20_260_901
 FRAMES = 51_000
 """Of each dialect."""
 CALL_FRAMES = 150
 SPEECH = tone(40)
+PAY = tool("pay", kind="mcp", server_label="docs", needs_approval=True)
+SERVED = replace(AGENT, tools=(tool("lookup"), PAY), colleagues=(Colleague("test"),), filler=Filler(0, ("Wait.",)))
+CALLABLE = ("add", "lookup", "pay", "hand_off_to_test", "nothing")
 
 
 class LiveCall:
@@ -35,8 +41,8 @@ class LiveCall:
         if self.random.random() < 0.2:
             config = SessionConfig.transcription(session_id="sess_1", expires_at=1)
         else:
-            config = SessionConfig.realtime(session_id="sess_1", model="gpt-realtime", expires_at=1, agent=AGENT)
-        self.session = Session(config, AGENT, new_id, Limits(items=40, input_audio_s=20))
+            config = SessionConfig.realtime(session_id="sess_1", model="gpt-realtime", expires_at=1, agent=SERVED)
+        self.session = Session(config, SERVED, new_id, Limits(items=40, input_audio_s=20))
         self.waiting: list[ev.Result] = []
         self.generation = 0
         self.heard_16khz = 0
@@ -61,9 +67,21 @@ class LiveCall:
                     self.waiting += [
                         ev.ReplyText(response_id=response_id, text="Well. "),
                         ev.ReplyAudio(response_id=response_id, pcm_24khz=SPEECH),
-                        ev.ReplyToolCall(response_id=response_id, index=0, arguments="{}", name="add"),
+                        *(
+                            ev.ReplyToolCall(response_id=response_id, index=index, arguments="{}", name=name)
+                            for index, name in enumerate(self.random.sample(CALLABLE, self.random.randrange(3)))
+                        ),
                         ev.ReplyFinished(response_id=response_id, reason="stop"),
                     ]
+                case do.RunTool(run_id):
+                    answer = ToolAnswer("3", Receipt(tool="add", kind="http"))
+                    self.waiting.append(ev.ToolAnswered(run_id=run_id, answer=answer))
+                case do.ListTools(list_id):
+                    self.waiting.append(ev.ToolsListed(list_id=list_id, tools=(PAY,)))
+                case do.HandOff(run_id):
+                    self.waiting.append(ev.HandedOff(run_id=run_id, agent=SERVED))
+                case do.Remind(reminder_id):
+                    self.waiting.append(ev.Reminded(reminder_id=reminder_id))
                 case do.CountTokens(tokens):
                     errors += self.feed(ev.RateLimited(limit=tokens, remaining=0, reset_s=1.0))
         return errors

@@ -342,6 +342,30 @@ def test_no_item_may_take_the_name_of_the_one_that_is_being_said() -> None:
 # ---- a session that is told while the caller speaks ----
 
 
+def test_the_recogniser_is_told_what_to_expect() -> None:
+    call = TestCall()
+    hints = {"model": "whisper-1", "prompt": "A hotel.", "keywords": ["Aurora", "Brae"], "languages": ["de"]}
+    call.client("session.update", session={"type": "realtime", "audio": {"input": {"transcription": hints}}})
+    call.hear(640, SPEECH)
+    call.hear(512, SILENCE)
+    job = [job for job in call.all(do.Transcribe) if not job.guess][-1]
+    assert (job.prompt, job.language) == ("A hotel. Aurora, Brae", "de")
+
+
+@pytest.mark.parametrize(("delay", "after_ms"), [("minimal", 500), ("medium", 1_000), ("xhigh", 2_500)])
+def test_a_client_says_how_long_words_may_wait_for_better_ones(delay: str, after_ms: int) -> None:
+    call = TestCall()
+    transcription = {"model": LIVE, "delay": delay}
+    session = {"type": "realtime", "audio": {"input": {"transcription": transcription}}}
+    call.client("session.update", session=session)
+    assert "delay" not in call.events[-1]["session"]["audio"]["input"]["transcription"]
+    call.client("session.update", session={"type": "realtime", "instructions": "Be brief."})
+    call.hear(after_ms - 100, SPEECH)
+    assert guesses(call) == []
+    call.hear(320, SPEECH)
+    assert len(guesses(call)) == 1
+
+
 def test_words_flow_while_they_are_said_under_the_id_of_the_item_to_come() -> None:
     call = listen(LIVE)
     call.hear(1_600, SPEECH)

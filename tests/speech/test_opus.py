@@ -18,9 +18,7 @@ def clip() -> Pcm:
 def likeness(said: Pcm, heard: Pcm, *, within: int = 400) -> float:
     """The best correlation at any delay that a codec may have."""
     length = min(3 * TTS_HZ, len(heard) - within)
-    return max(
-        float(np.corrcoef(said[:length], heard[lag : lag + length])[0, 1]) for lag in range(0, within, 2)
-    )
+    return max(float(np.corrcoef(said[:length], heard[lag : lag + length])[0, 1]) for lag in range(0, within, 2))
 
 
 @pytest.mark.parametrize("length_ms", [20, 60, PACKET_MS])
