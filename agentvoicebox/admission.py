@@ -12,23 +12,31 @@ from django.db import Error as DatabaseError
 from django.db import transaction
 from django_tenants.utils import schema_context
 
+from agents.prompts import CANNOT, PromptInvalid, fill_prompt, refusal_code
 from agents.queries import AgentUnknown, admit_credential, find_maker
 from agents.spec import Caller
+from realtime.privacy.redaction_policy import read_redaction
+from realtime.protocol.events import JsonObject
 from realtime.recordings.queries import records_call
 from realtime.rest.authentication import note_use
+from realtime.runtime.active_agents import ActiveAgent, ActiveAgents
 from realtime.runtime.door import (
     CLOSE_TRY_AGAIN,
     CLOSE_UNAUTHENTICATED,
+    CLOSE_UNUSABLE,
     Admission,
     Refusal,
     Visit,
     admit_with_secret,
+    no_beta,
     too_many,
     unknown_model,
     wrong_key,
 )
 from realtime.runtime.keys import Keys, TooManyUnknown
 from realtime.runtime.secrets import ClientSecret, ClientSecrets, SecretsUnavailable, is_client_secret
+from tenants.features.flags import Feature
+from tenants.features.queries import is_enabled
 from tenants.keys.credential import Credential
 from tenants.keys.refusals import InvalidKey, KeyRefused
 from tenants.limits.allowance import Party
@@ -43,7 +51,8 @@ log = logging.getLogger(__name__)
 class Admissions:
     """``admit`` is what a transport asks for each visit."""
 
-    def __init__(self, keys: Keys, secrets: ClientSecrets, limiter: Limiter) -> None:
+    def __init__(self, keys: Keys, secrets: ClientSecrets, limiter: Limiter, active: ActiveAgents) -> None:
+        self._active = active
         self._keys = keys
         self._secrets = secrets
         self._limiter = limiter
@@ -52,8 +61,10 @@ class Admissions:
         """With places held for the session. Raises Refusal."""
         try:
             return await self._admit(visit, session_id)
-        except AgentUnknown as error:
-            raise unknown_model(visit.model or f"agent:{error.slug}") from None
+        except CANNOT as error:
+            raise _refuse_agent(error, visit) from None
+        except PromptInvalid as error:
+            raise Refusal(error.code, error.message, CLOSE_UNUSABLE) from None
         except TooManyUnknown as error:
             raise too_many(error.answer) from None
         except KeyRefused as error:
@@ -74,17 +85,22 @@ class Admissions:
             maker = (secret.kind, secret.key_id, secret.tenant)
             credential: Credential = await database_sync_to_async(find_maker)(*maker)
             # A browser is anybody's: it names no end user, not even where the secret has none.
-            agent, end_user = secret.agent, secret.end_user
+            visit = replace(visit, end_user=secret.end_user, values=secret.values)
+            asked = replace(visit, agent=secret.agent, version=secret.version)
         else:
             credential = await self._keys.find(visit.key, visit.address)
             credential.require(Scope.REALTIME, visit.address)
-            agent, end_user = visit.agent, visit.end_user
-        caller: Caller = await database_sync_to_async(_read_caller)(credential, agent, end_user)
+            asked = visit
+        end_user = asked.end_user
+        active = await self._active.recall(credential.tenant, asked.channel, end_user)
+        session = secret.session if secret is not None else None
+        caller: Caller
+        caller, instructions = await database_sync_to_async(_read)(credential, asked, session_id, active, session)
         party = credential.party(end_user, caller.limits)
         if secret is None:
             admission = Admission(caller, party, visit.model, visit.transcription)
         else:
-            admission = admit_with_secret(visit, secret, caller, party)
+            admission = replace(admit_with_secret(visit, secret, caller, party), instructions=instructions)
         await self._count(credential, party, session_id, visit.address)
         return replace(admission, key_kind=credential.kind)
 
@@ -105,12 +121,36 @@ class Admissions:
             await note_use(Principal("key", credential.id, credential.name, credential.tenant, scopes, address))
 
 
-def _read_caller(credential: Credential, agent: str | None, end_user: str) -> Caller:
-    """Who calls, and whether their tenant has the call recorded."""
-    caller = admit_credential(credential, agent, end_user)
+def _read(
+    credential: Credential, asked: Visit, session_id: str, active: ActiveAgent | None, session: JsonObject | None
+) -> tuple[Caller, str | None]:
+    """Who calls, with whether their tenant has the call recorded; and the instructions of the stored prompt that a
+    client secret's session names. Raises Refusal, and what ``admit_credential`` does."""
+    if asked.dialect == "beta" and not is_enabled(Feature.REALTIME_BETA, credential.tenant):
+        raise no_beta()
+    caller = admit_credential(
+        credential,
+        asked.agent,
+        asked.end_user,
+        version=asked.version,
+        session_id=session_id,
+        channel=asked.channel,
+        values=asked.values,
+        active=active,
+    )
     with schema_context(caller.tenant), transaction.atomic():
-        record = records_call(caller.agent.record)
-    return replace(caller, agent=replace(caller.agent, record=record))
+        record, redaction = records_call(caller.agent.record), read_redaction()
+        prompt, words = (session or {}).get("prompt"), None
+        if prompt:
+            words = fill_prompt(prompt, subject=asked.end_user or session_id, values=caller.values)
+    return replace(caller, agent=replace(caller.agent, record=record), redaction=redaction), words
+
+
+def _refuse_agent(error: Exception, visit: Visit) -> Refusal:
+    """A name that is neither a model's nor written as an agent's may be a model that clients of others know."""
+    if isinstance(error, AgentUnknown) and visit.agent == error.slug == visit.model:
+        return unknown_model(visit.model)
+    return Refusal(refusal_code(error), str(error), CLOSE_UNUSABLE)
 
 
 def try_again() -> Refusal:

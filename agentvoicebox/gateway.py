@@ -11,14 +11,20 @@ from collections.abc import Awaitable, Callable, Collection
 from channels.db import database_sync_to_async
 from django.conf import settings
 
-from agents.llm.choice import choose
+from agents.egress.breaker import RedisBreakers
+from agents.egress.config import EgressConfig
+from agents.llm.failover import build
 from agents.queries import find_credential
+from agents.tools.python import list_python_tools
+from agents.tools.toolbox import LiveToolbox
 from agentvoicebox.admission import Admissions, try_again
+from agentvoicebox.directory import AgentDirectory
 from celery_workers.app import QUEUE_DEFAULT, submit
 from realtime.archive.events import TASK_DRAIN
 from realtime.archive.sink import RedisArchive
 from realtime.rest import ports as rest
 from realtime.rest.capacity import Capacity
+from realtime.runtime.active_agents import ActiveAgents
 from realtime.runtime.budget import Budgets
 from realtime.runtime.door import Admission, ConnectGate, Visit
 from realtime.runtime.keys import Keys
@@ -55,7 +61,12 @@ class Gateway:
         if not settings.DEV:
             await asyncio.to_thread(current_master_key)
         gateway_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.model = await asyncio.to_thread(choose, os.environ)
+        egress = EgressConfig.from_environ()
+        self.breakers = RedisBreakers(settings.REDIS_URL, settings.REDIS_READ_TIMEOUT_S)
+        self.model = await asyncio.to_thread(build, os.environ, self.breakers, egress=egress)
+        await self.model.start()
+        await asyncio.to_thread(list_python_tools)  # their packages are imported before the first call needs one
+        self.active = ActiveAgents(settings.REDIS_URL, settings.REDIS_READ_TIMEOUT_S, settings.ACTIVE_AGENT_S)
         silero = await asyncio.to_thread(lambda: Silero(models.path("silero-vad")))
         self.listening = BatchedListening(silero, backlog_s=2 * settings.CALL_LIMITS.input_audio_s)
         self.judge = TurnJudge(
@@ -89,6 +100,8 @@ class Gateway:
         await self.speech.start()
         await self.archive.start()
         await self.register.start()
+        self.limiter = Limiter(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
+        self.tools = LiveToolbox(egress, self.breakers, self.limiter)
         ports = Ports(
             listening=self.listening,
             hearing=self.speech,
@@ -97,9 +110,10 @@ class Gateway:
             model=self.model,
             archive=self.archive,
             register=self.register,
+            tools=self.tools,
+            directory=AgentDirectory(self.model, self.active, route_s=settings.ROUTING_WAIT_S),
             recorder=self.recorder,
         )
-        self.limiter = Limiter(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
         self.keys = Keys(
             settings.REDIS_URL,
             settings.REDIS_WRITE_TIMEOUT_S,
@@ -112,7 +126,7 @@ class Gateway:
             self.limiter, tokens_reserved=settings.TOKENS_RESERVED, wait_s=settings.REDIS_READ_TIMEOUT_S
         )
         self.passes = Passes(settings.REDIS_URL, _find_ended, recheck_s=settings.KEY_RECHECK_S)
-        self.admissions = Admissions(self.keys, self.secrets, self.limiter)
+        self.admissions = Admissions(self.keys, self.secrets, self.limiter, self.active)
         await self.budgets.start()
         await self.passes.start()
         self.voice = VoiceGateway(
@@ -154,6 +168,10 @@ class Gateway:
         """All parts, whatever happens to one of them; the archive last, so that it gets what the calls still say."""
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
             self.speech.stop,
+            self.model.aclose,
+            self.tools.stop,
+            self.active.stop,
+            self.breakers.stop,
             self.secrets.stop,
             self.keys.stop,
             self.passes.stop,

@@ -60,6 +60,7 @@ class KeyHolder:
     agent: str
     party: Party
     entered: Pass
+    scopes: frozenset[str] = frozenset()
 
     def require_open(self) -> None:
         """Long answers ask this on their way. Raises ApiError once the key opens nothing any more."""
@@ -95,7 +96,8 @@ async def authenticate(request: HttpRequest, scope: Scope | None) -> KeyHolder:
     party = credential.party(end_user, limits)
     await _count(request, credential, party, scope, address)
     entered = installed().passes.enter((credential.kind, credential.tenant, credential.id, scope or ""))
-    return KeyHolder(credential.tenant, credential.kind, credential.id, credential.agent, party, entered)
+    scopes = credential.scopes
+    return KeyHolder(credential.tenant, credential.kind, credential.id, credential.agent, party, entered, scopes)
 
 
 async def _find_person(request: HttpRequest, address: str) -> Credential | None:

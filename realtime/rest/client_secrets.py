@@ -6,7 +6,9 @@ import msgspec
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 
-from agents.queries import AgentUnknown, load_spec
+from agents.loading import load_spec
+from agents.prompts import CANNOT, PromptInvalid, caller_values, fill_prompt, refusal_code
+from agents.spec import AgentSpec
 from realtime.protocol import contract, contract_beta
 from realtime.protocol.beta import session_to_beta, session_to_ga
 from realtime.protocol.config import SessionConfig
@@ -18,6 +20,8 @@ from realtime.rest.errors import ApiError, endpoint, new_id
 from realtime.rest.ports import installed
 from realtime.runtime import door
 from realtime.runtime.secrets import BETA_DEFAULT_S, DEFAULT_S, LONGEST_S, SHORTEST_S, ClientSecret
+from tenants.features.flags import Feature
+from tenants.features.queries import is_enabled
 from tenants.permissions import Scope
 
 REQUEST = Object(
@@ -60,7 +64,7 @@ async def create_beta_transcription_session(request: HttpRequest) -> JsonRespons
 
 async def _create_beta(request: HttpRequest, *, transcription: bool) -> JsonResponse:
     holder = await authenticate(request, Scope.REALTIME)
-    if not settings.REALTIME_BETA:
+    if not (settings.REALTIME_BETA and await read_in_tenant(holder, lambda: _speaks_beta(holder))):
         raise ApiError(
             400,
             "The Realtime Beta API is no longer supported. Please use /v1/realtime/client_secrets for the GA API.",
@@ -80,6 +84,10 @@ async def _create_beta(request: HttpRequest, *, transcription: bool) -> JsonResp
     return JsonResponse(answer)
 
 
+def _speaks_beta(holder: KeyHolder) -> bool:
+    return is_enabled(Feature.REALTIME_BETA, holder.tenant)
+
+
 async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[str, int, SessionConfig]:
     """The secret's value, its end, and the session it will open. Raises Invalid and TooManySecrets."""
     size, limit = len(msgspec.json.encode(session)), settings.CLIENT_SECRET_SESSION_BYTES
@@ -90,11 +98,16 @@ async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[s
             "session",
         )
     model = session.get("model") or door.MODELS[0]
-    slug = door.agent_of(model)
+    named = door.agent_of(model) or door.AgentName("")
+    if named.version and Scope.AGENTS_READ not in holder.scopes:
+        raise Invalid("insufficient_scope", f"To name a version takes the scope {Scope.AGENTS_READ}.", "session.model")
     try:
-        agent = await read_in_tenant(holder, lambda: load_spec(slug or holder.agent or None))
-    except AgentUnknown as error:
-        raise Invalid("invalid_model", door.unknown_model(model).message, "session.model") from error
+        values = caller_values(session)
+        agent, words = await read_in_tenant(holder, lambda: _read(holder, named, values, session.get("prompt")))
+    except CANNOT as error:
+        raise _refuse(error, model, named) from error
+    except PromptInvalid as error:
+        raise Invalid(error.code, error.message, f"session.prompt.{error.part}") from error
     config = door.first_session(
         session_id=new_id("sess"),
         expires_at=NOT_BEGUN,
@@ -102,15 +115,37 @@ async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[s
         agent=agent,
         transcription=session["type"] == "transcription",
         asked=session,
+        instructions=words,
     )
     expires_at = int(time.time()) + ttl_s
     secret = ClientSecret(
         tenant=holder.tenant,
         key_id=holder.key_id,
         kind=holder.kind,
-        agent=slug,
+        agent=named.slug or None,
+        version=named.version,
         session=session,
         expires_at=expires_at,
         end_user=holder.party.end_user,
+        values=values,
     )
     return await installed().secrets.create(secret, ttl_s), expires_at, config
+
+
+def _read(
+    holder: KeyHolder, named: door.AgentName, values: dict[str, str], prompt: JsonObject | None
+) -> tuple[AgentSpec, str | None]:
+    """The agent as the session will begin with it, and the instructions of its stored prompt."""
+    end_user = holder.party.end_user
+    known = {**values, "call.id": "", "call.channel": "", **({"caller.id": end_user} if end_user else {})}
+    slug = named.slug or holder.agent or None
+    agent = load_spec(slug, subject=end_user, values=known, version=named.version)
+    return agent, fill_prompt(prompt, subject=end_user, values=known) if prompt else None
+
+
+def _refuse(error: Exception, model: str, named: door.AgentName) -> Invalid:
+    code = refusal_code(error)
+    if code == "agent_not_found" and model == named.slug:  # it may be a model that clients of others know
+        return Invalid("invalid_model", door.unknown_model(model).message, "session.model")
+    param = "session.prompt.variables" if code == "missing_variable" else "session.model"
+    return Invalid(code, str(error), param)

@@ -19,9 +19,10 @@ def model_object(name: str, created: int, owner: str) -> dict[str, Any]:
 
 
 def read_agents() -> list[dict[str, Any]]:
+    """Those that take calls."""
     return [
         model_object(f"{AGENT_PREFIX}{agent.slug}", int(agent.created_at.timestamp()), "organization-owner")
-        for agent in Agent.objects.all()
+        for agent in Agent.objects.filter(live__isnull=False)
     ]
 
 

@@ -134,6 +134,10 @@ class Spending:
         tokens += self._read_tokens.pop(response_id, 0)
         self.budget.settle(self._tickets.pop(response_id, None), tokens, tell)
 
+    def charge(self, tokens: int) -> None:
+        """What was used beside any response."""
+        self.budget.settle(None, tokens, lambda _: None)
+
     def speak(self, samples_24khz: int) -> None:
         self._spoken_samples += samples_24khz
 

@@ -1,11 +1,13 @@
 """What one call writes of itself: events for the archive, numbered, and its entry in the register of calls."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from agents.spec import Redaction
 from realtime.archive import events as archive
+from realtime.privacy.redaction_queue import RedactionQueue
 from realtime.protocol import effects as do
 from realtime.protocol.config import SessionConfig
 from realtime.runtime.ports import Ports
@@ -14,7 +16,9 @@ from realtime.runtime.register import SessionRecord
 
 @dataclass(frozen=True)
 class CallRecord:
-    """What the archive wants to know of a call that its items do not say."""
+    """What the archive wants to know of a call that its items do not say. ``agent`` is who began it, ``entry`` whom the
+    caller called, where that was another; ``values`` are the variables that the call brought; ``redaction`` is the
+    tenant's."""
 
     tenant: str
     agent: str
@@ -22,17 +26,35 @@ class CallRecord:
     key_id: str
     end_user: str
     model: str
+    agent_version: int = 0
+    trial: str = ""
+    entry: str | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+    redaction: Redaction = field(default_factory=Redaction)
+
+    @property
+    def called(self) -> str:
+        """The agent that the caller called."""
+        return self.agent if self.entry is None else self.entry
 
 
 @dataclass
 class CallLog:
-    """``seq`` is the number of the last event. Nothing here waits."""
+    """``seq`` is the number of the last event; ``agent`` is who answers at the moment, by slug. ``redaction`` stands
+    between items and the archive, where the tenant wants it. Nothing here waits but ``settle``."""
 
     record: CallRecord
     session_id: str
     ports: Ports
     now: Callable[[], float]
+    agent: str = ""
     seq: int = 0
+
+    def __post_init__(self) -> None:
+        self.agent = self.agent or self.record.agent
+        self.redaction: RedactionQueue | None = None
+        if self.record.redaction.kinds:
+            self.redaction = RedactionQueue(self.record.redaction, put=self._put_item, forget=self._delete_item)
 
     def _put(self, kind: type[archive.ArchiveEvent], **fields: Any) -> None:
         self.seq += 1
@@ -49,6 +71,8 @@ class CallLog:
             key_id=record.key_id,
             end_user=record.end_user,
             model=record.model,
+            agent_version=record.agent_version,
+            trial=record.trial,
         )
         entry = SessionRecord(
             id=self.session_id,
@@ -70,7 +94,23 @@ class CallLog:
     def change(self, config: SessionConfig) -> None:
         self.ports.register.change(self.session_id, voice=config.voice, output_modality=config.output_modality)
 
+    def serve(self, agent: str) -> None:
+        """Another agent answers from now on."""
+        self.agent = agent
+        self.ports.register.change(self.session_id, agent=agent)
+
     def store(self, store: do.Store, timings_ms: dict[str, float]) -> None:
+        (self._put_item if self.redaction is None else self.redaction.store)(store, timings_ms)
+
+    def forget(self, item_id: str) -> None:
+        (self._delete_item if self.redaction is None else self.redaction.remove)(item_id)
+
+    async def settle(self) -> None:
+        """Until all that was stored has left."""
+        if self.redaction is not None:
+            await self.redaction.settle()
+
+    def _put_item(self, store: do.Store, timings_ms: dict[str, float]) -> None:
         self._put(
             archive.ItemStored,
             item=store.item,
@@ -78,9 +118,12 @@ class CallLog:
             response_id=store.response_id,
             audio_ms=store.audio_ms,
             timings_ms=timings_ms,
+            agent=store.agent,
+            agent_version=store.agent_version,
+            receipt=store.receipt,
         )
 
-    def forget(self, item_id: str) -> None:
+    def _delete_item(self, item_id: str) -> None:
         self._put(archive.ItemDeleted, item_id=item_id)
 
     def meter(self, source: str, quantities: dict[str, Decimal], provider: str, model: str) -> None:
@@ -90,11 +133,11 @@ class CallLog:
             quantities=quantities,
             provider=provider,
             model=model,
-            agent=self.record.agent,
+            agent=self.agent,
             key_id=self.record.key_id,
             end_user=self.record.end_user,
         )
 
-    def end(self, reason: str, duration_s: float) -> None:
-        self._put(archive.CallEnded, reason=reason, duration_s=duration_s)
+    def end(self, reason: str, duration_s: float, outcomes: tuple[archive.Outcome, ...]) -> None:
+        self._put(archive.CallEnded, reason=reason, duration_s=duration_s, outcomes=outcomes)
         self.ports.register.leave(self.session_id, reason)

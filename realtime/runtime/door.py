@@ -7,11 +7,12 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qs
 
+from agents.dialogue.template import check_name
 from agents.spec import AgentSpec, Caller
 from realtime.protocol import events as ev
 from realtime.protocol.config import SessionConfig
@@ -27,6 +28,9 @@ BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 BETA_HEADER = "realtime=v1"
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 AGENT_PREFIX = "agent:"
+CALLER, CALLER_ID = "caller.", "caller.id"
+VALUES = 32
+VALUE_CHARACTERS = 1_000
 CLOSE_UNAUTHENTICATED = 3000
 CLOSE_UNUSABLE = 4000
 CLOSE_TRY_AGAIN = 1013
@@ -68,9 +72,10 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What an upgrade asks for. ``agent`` None is the default one; ``model`` is what the session shows. It may be empty
-    for a transcription or with a client secret. ``end_user`` is what the client calls the person it speaks for,
-    ``address`` the IP address it comes from."""
+    """What an upgrade asks for. ``agent`` None is the default one, ``version`` one of its versions (empty: the one that
+    takes calls); ``model`` is what the session shows. It may be empty for a transcription or with a client secret.
+    ``end_user`` is what the client calls the person it speaks for, ``address`` the IP address it comes from, ``values``
+    what it says of its caller (``caller.name``)."""
 
     key: str
     model: str
@@ -79,17 +84,29 @@ class Visit:
     dialect: Literal["ga", "beta"] = "ga"
     end_user: str = ""
     address: str = ""
+    version: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+    channel: str = "websocket"
+
+
+class AgentName(NamedTuple):
+    """``front`` or ``front@3``: a slug, and a version's number, ``draft``, or nothing."""
+
+    slug: str
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a visit gets: whose call it is, what was asked for its session before it began, and whose limits count."""
+    """What a visit gets: whose call it is, what was asked for its session before it began, with the instructions of the
+    stored prompt in it, and whose limits count."""
 
     caller: Caller
     party: Party
     model: str
     transcription: bool
     session: ev.JsonObject | None = None
+    instructions: str | None = None
     key_kind: Kind = "key"
 
     def config(self, session_id: str, expires_at: int) -> SessionConfig:
@@ -102,6 +119,7 @@ class Admission:
                 agent=self.caller.agent,
                 transcription=self.transcription,
                 asked=self.session,
+                instructions=self.instructions,
             )
         except Invalid as invalid:
             raise Refusal(invalid.code, invalid.message, CLOSE_UNUSABLE) from invalid
@@ -138,12 +156,16 @@ def choose_dialect(
     if BETA_HEADER not in asked and BETA_SUBPROTOCOL not in subprotocols and not api_version.endswith("-preview"):
         return "ga"
     if not beta:
-        raise Refusal(
-            "beta_api_shape_disabled",
-            "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API.",
-            CLOSE_UNUSABLE,
-        )
+        raise no_beta()
     return "beta"
+
+
+def no_beta() -> Refusal:
+    return Refusal(
+        "beta_api_shape_disabled",
+        "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API.",
+        CLOSE_UNUSABLE,
+    )
 
 
 def read_visit(
@@ -151,22 +173,54 @@ def read_visit(
 ) -> Visit:
     """``headers`` with lower-case names; unknown query keys are ignored. Raises Refusal."""
     key = find_key(headers, subprotocols)
-    asked = {name: values[-1] for name, values in parse_qs(query).items()}
+    fields = parse_qs(query, keep_blank_values=True)
+    asked = {name: values[-1] for name, values in fields.items() if values[-1]}
     end_user = check_end_user(headers.get(END_USER_HEADER) or asked.get("user", ""))
     dialect = choose_dialect(headers, subprotocols, asked.get("api-version", ""), beta=beta)
-    if asked.get("intent") == "transcription":
-        return Visit(key, "", asked.get("agent"), True, dialect, end_user, address)
-    model = asked.get("model") or asked.get("deployment", "")
-    if not model and is_client_secret(key):
-        return Visit(key, "", asked.get("agent"), False, dialect, end_user, address)
-    if not model:
+    values = read_values({name: values[-1] for name, values in fields.items() if name.startswith(CALLER)})
+    if values and is_client_secret(key):
+        raise Refusal(
+            "invalid_variable",
+            "With a client secret the variables of the caller are those that it was made with "
+            "(session.prompt.variables); the address may bring none.",
+            CLOSE_UNUSABLE,
+        )
+    named = name_agent(asked["agent"]) if "agent" in asked else None
+    transcription = asked.get("intent") == "transcription"
+    model = "" if transcription else asked.get("model") or asked.get("deployment", "")
+    if not model and not transcription and not is_client_secret(key):
         raise Refusal(
             "missing_model",
             "You must provide a model parameter, for example wss://HOST/v1/realtime?model=gpt-realtime "
             "or ?model=agent:NAME",
             CLOSE_UNUSABLE,
         )
-    return Visit(key, model, agent_of(model) or asked.get("agent"), False, dialect, end_user, address)
+    slug, version = (agent_of(model) if model else None) or named or (None, "")
+    return Visit(key, model, slug, transcription, dialect, end_user, address, version, values)
+
+
+def read_values(fields: Mapping[str, str]) -> dict[str, str]:
+    """What the query says of the caller. Raises Refusal."""
+    if len(fields) > VALUES:
+        raise Refusal(
+            "too_many_variables",
+            f"An address brings at most {VALUES} variables of the caller; got {len(fields)}.",
+            CLOSE_UNUSABLE,
+        )
+    for name, value in fields.items():
+        if fault := _wrong_value(name, value):
+            raise Refusal("invalid_variable", fault, CLOSE_UNUSABLE)
+    return dict(fields)
+
+
+def _wrong_value(name: str, value: str) -> str:
+    if name == CALLER_ID:
+        return "caller.id is the end user: bring it by OpenAI-Safety-Identifier (or ?user=)."
+    if wrong := check_name(name):
+        return f"{name[:64]!r}: {wrong}"
+    if len(value) > VALUE_CHARACTERS or "\0" in value:
+        return f"{name} has at most {VALUE_CHARACTERS} characters and no NUL; got {len(value)}."
+    return ""
 
 
 def check_end_user(name: str) -> str:
@@ -180,10 +234,16 @@ def check_end_user(name: str) -> str:
     return name
 
 
-def agent_of(model: str) -> str | None:
+def name_agent(name: str) -> AgentName:
+    """With or without ``agent:``."""
+    slug, _, version = name.removeprefix(AGENT_PREFIX).partition("@")
+    return AgentName(slug, version)
+
+
+def agent_of(model: str) -> AgentName | None:
     """The agent that a model name means, or None for the default one."""
     known = any(model == name or model.startswith(f"{name}-20") for name in MODELS)
-    return None if known else model.removeprefix(AGENT_PREFIX)
+    return None if known else name_agent(model)
 
 
 def first_session(
@@ -194,19 +254,22 @@ def first_session(
     agent: AgentSpec,
     transcription: bool,
     asked: ev.JsonObject | None = None,
+    instructions: str | None = None,
 ) -> SessionConfig:
-    """The session of a call that begins: the agent's, with what was asked for on top. Raises Invalid."""
+    """The session of a call that begins: the agent's, with what was asked for on top; ``instructions`` are those of the
+    stored prompt that was asked for. Raises Invalid."""
     if transcription:
         config = SessionConfig.transcription(session_id=session_id, expires_at=expires_at)
     else:
         config = SessionConfig.realtime(session_id=session_id, model=model, expires_at=expires_at, agent=agent)
-    return config if asked is None else config.updated(asked)
+    return config if asked is None else config.updated(asked, prompt=instructions)
 
 
 def admit_with_secret(visit: Visit, secret: ClientSecret, caller: Caller, party: Party) -> Admission:
     """A client secret opens the agent and the session it was made for, and no other. Raises Refusal."""
     model = secret.session.get("model") or MODELS[0]
-    if visit.agent is not None and visit.agent != caller.agent.slug:
+    entry = caller.agent.slug if caller.entry is None else caller.entry
+    if visit.agent is not None and AgentName(visit.agent, visit.version) != AgentName(entry, secret.version):
         raise Refusal(
             "invalid_model",
             f'This client secret is for the model "{model}"; it cannot open "{visit.model or visit.agent}".',

@@ -16,6 +16,7 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from realtime.runtime.metrics import FAULTS
+from realtime.runtime.work import end_tasks
 from speech.logs import kind_and_place
 from tenants.ended import CHANNEL, AccessEnded, decode
 from tenants.keys.credential import Kind
@@ -100,9 +101,7 @@ class Passes:
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         await self._redis.aclose()
 
     async def _listen(self) -> None:

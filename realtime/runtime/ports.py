@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from agents.llm.types import LanguageModel
+from agents.llm.types import Finished, LanguageModel
 from agents.spec import AgentSpec, Rule
 from agents.tools.types import Toolbox
 from realtime.archive.events import AnyArchiveEvent
@@ -18,6 +18,8 @@ __all__ = [
     "Directory",
     "Hearing",
     "Judging",
+    "Line",
+    "LineRefused",
     "Listening",
     "ListeningStream",
     "Ports",
@@ -134,19 +136,32 @@ class PromptRefused(Exception):
 class Directory(Protocol):
     """Agents other than the one that answers. Rows are read in threads."""
 
-    async def load(self, tenant: str, slug: str, values: Mapping[str, str]) -> AgentSpec:
-        """The published version, or the one that a trial gives. Raises AgentUnavailable."""
+    async def load(self, tenant: str, slug: str, values: Mapping[str, str], *, subject: str) -> AgentSpec:
+        """The published version, or the one that a trial gives to ``subject``: an end user, or a call where nobody is
+        named. ``values`` are the call's variables. Raises AgentUnavailable."""
         ...
 
-    async def prompt(self, tenant: str, prompt: dict[str, Any], values: Mapping[str, str], param: str) -> str:
+    async def prompt(
+        self, tenant: str, prompt: dict[str, Any], values: Mapping[str, str], param: str, *, subject: str
+    ) -> str:
         """The instructions of the stored prompt, which is an agent's version, with its variables filled in.
         ``prompt`` as clients send it: id, version, variables. Raises PromptRefused."""
         ...
 
     async def route(
-        self, tenant: str, rules: tuple[Rule, ...], text: str, language: str, agent: AgentSpec
+        self,
+        tenant: str,
+        rules: tuple[Rule, ...],
+        text: str,
+        language: str,
+        agent: AgentSpec,
+        values: Mapping[str, str],
+        *,
+        subject: str,
+        spend: Callable[[Finished], None],
     ) -> AgentSpec | None:
-        """Who should answer the caller's first words; None: ``agent``, who was there already. Never raises."""
+        """Who should answer the caller's first words; None: ``agent``, who was there already. ``spend`` is told what a
+        model's opinion took. An agent that cannot be had, and a model that does not answer in time, raise nothing."""
         ...
 
     def remember(self, tenant: str, end_user: str, channel: str, entry: str, agent: str) -> None:
@@ -157,16 +172,39 @@ class Directory(Protocol):
 
 class Transport(Protocol):
     """What carries a call's events. ``receive`` gives None when the other side has gone; ``gone`` says in the archive's
-    words why. ``send`` and ``close`` raise ConnectionError then."""
+    words why. ``send`` and ``close`` raise ConnectionError then.
+
+    ``abilities``: which of the built-in tools ``transfer_call`` and ``send_dtmf`` it can do. One with any is a Line.
+    """
 
     @property
     def gone(self) -> str: ...
+
+    @property
+    def abilities(self) -> frozenset[str]: ...
 
     async def receive(self) -> str | bytes | None: ...
 
     async def send(self, frame: str) -> None: ...
 
     async def close(self, code: int, reason: str) -> None: ...
+
+
+class LineRefused(Exception):
+    """The telephone's side did not do it; the message may be told to a model."""
+
+
+@runtime_checkable
+class Line(Transport, Protocol):
+    """A telephone's. Both raise LineRefused."""
+
+    async def transfer(self, destination: str) -> None:
+        """To a telephone number (E.164) or a SIP address; the call ends for us once the other side has taken it."""
+        ...
+
+    async def send_dtmf(self, digits: str) -> None:
+        """``digits`` of 0-9, *, #, A-D."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

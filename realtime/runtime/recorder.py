@@ -24,7 +24,7 @@ import struct
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from pathlib import Path
 from typing import Literal
@@ -49,8 +49,12 @@ BURST = 100 * SAMPLES_PER_MS
 """How long what comes behind such a gap is gathered: a network that stalled delivers all it held at once."""
 EARLIEST = 5 * HZ
 """How far back in time a burst may reach: what is older may have been stored already."""
+WORDS_S = 60.0
+"""How long after a turn its words may come: the recogniser has been given up by then."""
 ITEMS = 64
 """How many items back a truncation is still understood."""
+STRETCHES = 4096
+"""How many stretches back the caller's audio is still found, where it came with gaps."""
 
 RECORD = struct.Struct("<B3xIIqqq")
 """Kind, item number, samples, the call's clock, where it starts, and where that is in its item."""
@@ -75,22 +79,27 @@ log = logging.getLogger(__name__)
 
 class Kind(IntEnum):
     """``CALLER`` and ``AGENT`` carry audio; ``CUT``: the item falls silent at ``start``; ``TRUNCATED``: of the item
-    ``offset`` samples were heard; ``END``: the recording ends at ``start``."""
+    ``offset`` samples were heard; ``END``: the recording ends at ``start``. ``SILENT``: nothing of the caller is kept
+    from ``start`` to ``offset``; ``SILENT_ITEM``: nothing of the item, from sample ``start`` of it to ``offset``."""
 
     CALLER = 1
     AGENT = 2
     CUT = 3
     TRUNCATED = 4
     END = 5
+    SILENT = 6
+    SILENT_ITEM = 7
 
 
 class CallSheet(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose recording it is. ``started_at`` is Unix time in seconds."""
+    """Whose recording it is. ``started_at`` is Unix time in seconds; for ``hold_s`` after something was said it may yet
+    turn out that it is to be silent."""
 
     tenant: str
     session_id: str
     started_at: float
     state: SpoolState = "recording"
+    hold_s: float = 0.0
 
 
 encode_sheet = msgspec.json.Encoder().encode
@@ -113,6 +122,10 @@ class Tape:
         self._taken_bytes = self.written_bytes = 0
         self._decoder = InputDecoder("audio/pcm")
         self._caller_end = self._agent_end = self._lead = 0
+        # Where the caller's samples, counted as the session counts them, lie in the recording: (from, place, samples).
+        self._placed: deque[tuple[int, int, int]] = deque(maxlen=STRETCHES)
+        self._placed_samples = 0
+        self._is_over = False
         self._burst: list[Pcm] = []
         self._burst_samples = self._burst_began = self._burst_at = 0
         self._items: OrderedDict[str, tuple[int, int]] = OrderedDict()
@@ -127,9 +140,17 @@ class Tape:
         """An input, and what the session asks for because of it."""
         self._guard(lambda: self._take(entering, effects, config))
 
-    def close(self) -> None:
-        """The call is over."""
-        self._guard(self._finish)
+    def silence(self, item_id: str, stretches: Iterable[tuple[int, int]], by_caller: bool) -> None:
+        """Nothing of these is kept: of the caller as samples of the call, of an agent as samples of its item."""
+        self._guard(lambda: self._silence(item_id, stretches, by_caller))
+
+    def hang_up(self) -> None:
+        """Nothing more is heard; what of it is to be silent may still be told."""
+        self._guard(self._end)
+
+    def close(self, *, broken: bool = False) -> None:
+        """The call is over. ``broken``: nobody knows what of its end was to be silent."""
+        self._guard(lambda: self._finish("fault" if broken and self.sheet.hold_s else "complete"))
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Whatever goes wrong here ends the recording alone."""
@@ -141,15 +162,24 @@ class Tape:
             log.error("a recording ends: unexpected fault: %s", kind_and_place(error))
             self.state = "fault"
 
-    def _finish(self) -> None:
-        self._settle_burst()
-        self._put(Kind.END, start=self.position)
+    def _end(self) -> None:
+        if not self._is_over:
+            self._settle_burst()
+            self._put(Kind.END, start=self.position)
+            self._is_over = True
+
+    def _finish(self, state: SpoolState) -> None:
+        self._end()
         if self.state == "recording":
-            self.state = "complete"
+            self.state = state
 
     def _take(self, entering: ev.Input, effects: list[do.Effect], config: SessionConfig) -> None:
+        if self._is_over:
+            return
         if isinstance(entering, ev.InputAudioAppend):
-            self._hear(entering.audio, config.input_format)
+            # What the session refuses it does not count either.
+            if not any(isinstance(effect, do.Send) and isinstance(effect.event, ev.Error) for effect in effects):
+                self._hear(entering.audio, config.input_format)
         elif isinstance(entering, ev.ReplyAudio):
             self._held.setdefault(entering.response_id, []).append(entering.pcm_24khz)
             if len(self._held) > ITEMS:
@@ -210,6 +240,24 @@ class Tape:
     def _place(self, start: int, pcm: Pcm) -> None:
         self._put(Kind.CALLER, start=start, pcm=pcm)
         self._caller_end = start + len(pcm)
+        known = self._placed[-1] if self._placed else None
+        if known is not None and known[1] + known[2] == start:
+            self._placed[-1] = (known[0], known[1], known[2] + len(pcm))
+        else:
+            self._placed.append((self._placed_samples, start, len(pcm)))
+        self._placed_samples += len(pcm)
+
+    def _silence(self, item_id: str, stretches: Iterable[tuple[int, int]], by_caller: bool) -> None:
+        self._settle_burst()
+        for first, last in stretches:
+            if not by_caller:
+                if item_id in self._items:
+                    self._put(Kind.SILENT_ITEM, item=self._items[item_id][0], start=first, offset=last)
+                continue
+            for begin, place, samples in self._placed:
+                low, high = max(first, begin), min(last, begin + samples)
+                if low < high:
+                    self._put(Kind.SILENT, start=place + low - begin, offset=place + high - begin)
 
     # ---- the agent ----
 

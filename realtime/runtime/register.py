@@ -101,6 +101,7 @@ class SessionRegister:
         self._changes: list[SessionChange] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         # How far Redis's clock is ahead of this process's: places for sessions are counted by Redis's alone.
         self._ahead_s = 0.0
 
@@ -145,7 +146,9 @@ class SessionRegister:
     async def stop(self) -> None:
         """Tell what is left to tell; what Redis does not take lapses by itself."""
         if self._task is not None:
-            self._task.cancel()
+            # Not cancelled: while redis-py waits for an answer it may keep a cancellation to itself.
+            self._stopping = True
+            self._wake.set()
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError):
             await self._write(beat=False)
@@ -153,7 +156,7 @@ class SessionRegister:
 
     async def _run(self) -> None:
         beat_at = 0.0
-        while True:
+        while not self._stopping:
             beat = time.monotonic() >= beat_at
             try:
                 if beat or self._changes:

@@ -11,39 +11,50 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
+
+from agents.llm.types import Finished, Message
+from agents.spec import AgentSpec
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
+from realtime.protocol.conversation import to_messages
 from realtime.protocol.session import Session
 from realtime.protocol.wire import GA, Dialect
+from realtime.runtime.actions import Actions
 from realtime.runtime.budget import Budget, Spending
 from realtime.runtime.call_log import CallLog, CallRecord
 from realtime.runtime.door import CLOSE_UNAUTHENTICATED
+from realtime.runtime.hearing import CallHearing
 from realtime.runtime.metering import Metering
 from realtime.runtime.metrics import FAULTS, MESSAGE_DURATION, MESSAGES, OVERLOADED
 from realtime.runtime.outbox import Outbox
-from realtime.runtime.ports import ListeningStream, Ports, Transport
-from realtime.runtime.recorder import CallSheet, Tape
+from realtime.runtime.ports import Ports, PromptRefused, Recorder, Transport
+from realtime.runtime.recorder import WORDS_S, CallSheet, Tape
 from realtime.runtime.speaking import Reply
 from realtime.runtime.timings import Timings
-from speech.engines import TTS_HZ, Pcm, Segment, SpeechFailed
+from realtime.runtime.work import Work
 from speech.logs import kind_and_place
 
+CLOSE_NORMAL = 1000
 CLOSE_OVERLOADED = 1008
 CLOSE_BROKEN = 1011
 CLOSE_GRACE_S = 1.0
 SLICE_S = 0.001
-LAST_WORDS_S = 12.0
-GUESS_S = 3.0
+HISTORY_ITEMS = 50
+"""What a colleague who is consulted may be told of the call."""
 SORRY = "The server had an error while processing your request. Sorry about that!"
 RATE_LIMITED = "rate_limit_exceeded"
+AGENT_ENDED = "agent_ended"
 LAST_EFFECTS = (do.Store, do.Forget, do.Transcribe, do.DropTranscription, do.CountTokens, do.Mark)
 """What a session still asks for when nobody is there to be told."""
 LARGE_FRAME = 256 * 1024
 """Frames beyond this many characters are parsed in a thread: they would hold the loop for more than 2 ms."""
 
 __all__ = ["CallOver", "CallRecord", "Runner", "RunnerConfig", "Transport"]
+
+Asked = TypeVar("Asked", ev.SessionUpdate, ev.ResponseCreate)
 
 log = logging.getLogger(__name__)
 
@@ -75,15 +86,30 @@ class Runner:
     def __post_init__(self) -> None:
         self._outbox = Outbox()
         self._closing: asyncio.Future[do.Close] = asyncio.get_running_loop().create_future()
-        self._group: asyncio.TaskGroup | None = None
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._hearing: dict[str, asyncio.Task[None]] = {}
-        self._stream: ListeningStream | None = None
+        self._work = Work()
+        self._hearing = CallHearing(
+            self.ports,
+            tenant=self.record.tenant,
+            session_id=self.session_id,
+            feed=self.feed,
+            note_fault=self._note_fault,
+        )
         self._timings = Timings(self.clock)
         self._tape: Tape | None = None
         self._log = CallLog(self.record, self.session_id, self.ports, self.now)
         self._metering = Metering(self._log.meter, self.ports.model.name, self.ports.model.model)
         self._spending = Spending(self.budget)
+        self._actions = Actions(
+            self.ports,
+            self.transport,
+            self.record,
+            self.session_id,
+            self.session.call.rules,
+            self._note_fault,
+            self._spend,
+            self._history,
+        )
+        self._agent = self.session.call.agent
         self._reason = "error"
         self._over = False
 
@@ -96,13 +122,13 @@ class Runner:
     async def run(self) -> str:
         """Until either side hangs up. Returns the reason that the archive keeps."""
         began = self.clock()
+        self._ends_at = began + self.config.session_s
         self._log.start(self.session.call.conversation.id, self.session.call.config)
         if self.ports.recorder is not None and self.session.call.agent.record:
-            sheet = CallSheet(tenant=self.record.tenant, session_id=self.session_id, started_at=self.now())
-            self._tape = self.ports.recorder.open(sheet, self.clock)
+            self._tape = self._open_tape(self.ports.recorder)
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._work.begin(group)
                 self._do(self.session.open())
                 for event in self.dialect.opening(self.session.call.conversation.id):
                     self.session.call.say(event)
@@ -110,40 +136,61 @@ class Runner:
                 group.create_task(self._read())
                 group.create_task(self._write())
                 group.create_task(self._close())
-                group.create_task(self._expire())
+                self._limit_duration(self._agent)
         except* CallOver as over:
             if self._reason != "broken":
                 self._reason = str(over.exceptions[0])
         finally:
             duration_s = round(self.clock() - began, 3)
             self._over = True
-            self._close_listening()
+            self._work.stop()
+            self._hearing.close()
             if self._tape is not None:
-                self._tape.close()
+                self._tape.hang_up()
             try:
                 await self._hear_out()
+                await self._log.settle()
             finally:
+                self._close_tape()
                 self._spending.count_audio(self.session.call.heard_samples)
                 self._metering.listened(self.session.call.heard_samples, over=True)
                 self._metering.hung_up(self.record.channel, duration_s)
-                self._log.end(self._reason, duration_s)
+                if self._agent.slug != self.record.called:
+                    self._remember()
+                self._log.end(self._reason, duration_s, self.session.outcomes())
         return self._reason
+
+    def _open_tape(self, recorder: Recorder) -> Tape:
+        redaction = self._log.redaction if self.record.redaction.silence else None
+        # A turn may be as long as the input buffer, and its words come a while after it.
+        hold_s = self.session.call.limits.input_audio_s + WORDS_S if redaction is not None else 0.0
+        tenant, started_at = self.record.tenant, self.now()
+        sheet = CallSheet(tenant=tenant, session_id=self.session_id, started_at=started_at, hold_s=hold_s)
+        tape = recorder.open(sheet, self.clock)
+        if redaction is not None:
+            redaction.silence = tape.silence
+        return tape
+
+    def _close_tape(self) -> None:
+        if self._tape is None:
+            return
+        if self._tape.sheet.hold_s:
+            for item in self.session.call.conversation:
+                if item.awaiting_transcript and item.heard is not None:
+                    self._tape.silence(item.id, [item.heard], True)
+        self._tape.close(broken=self._reason == "broken")
 
     async def _hear_out(self) -> None:
         """What was said last is still written down: the recogniser may finish, and nobody waits for anything else."""
         try:
             if self._reason == "broken":
                 return
-            self._do(self.session.hang_up())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORDS_S):
-                    while self._hearing:  # what fails may be asked again
-                        await asyncio.wait(self._hearing.values())
+            self._do(self.session.hang_up(by_caller=self._reason == "client_closed"))
+            await self._hearing.hear_out()
         except Exception as error:
             self._note_fault("hang_up", error)
         finally:
-            for task in list(self._hearing.values()):
-                task.cancel()
+            self._hearing.stop()
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
@@ -158,9 +205,10 @@ class Runner:
                 event = await loop.run_in_executor(None, self.dialect.parse, frame)
             else:
                 event = self.dialect.parse(frame)
-            if isinstance(event, ev.ResponseCreate) and not await self._afford(event):
+            ready = await self._prepare(event)
+            if ready is None:
                 continue
-            *parts, last = self.session.divide(event)
+            *parts, last = self.session.divide(ready)
             for part in parts:
                 self.feed(part)
                 await asyncio.sleep(0)
@@ -170,16 +218,42 @@ class Runner:
             MESSAGE_DURATION.observe(self.clock() - began)
         raise self._end(self.transport.gone)
 
+    async def _prepare(self, event: ev.ClientEvent) -> ev.ClientEvent | None:
+        """What the session cannot ask for itself is asked first; where it is refused the client is told so, and the
+        call goes on."""
+        if isinstance(event, ev.SessionUpdate) and event.session.get("prompt") is not None:
+            return await self._fill_in(event, event.session["prompt"], "session.prompt")
+        if isinstance(event, ev.ResponseCreate):
+            if event.response.get("prompt") is not None:
+                filled_in = await self._fill_in(event, event.response["prompt"], "response.prompt")
+                if filled_in is None:
+                    return None
+                event = filled_in
+            return event if await self._afford(event) else None
+        return event
+
+    async def _fill_in(self, event: Asked, prompt: ev.JsonObject, param: str) -> Asked | None:
+        """With the instructions of the stored prompt."""
+        try:
+            words = await self.ports.directory.prompt(
+                self.record.tenant, prompt, self.record.values, param, subject=self._actions.subject
+            )
+        except PromptRefused as refusal:
+            self._refuse(event, "invalid_request_error", refusal.code, str(refusal), refusal.param)
+            return None
+        return msgspec.structs.replace(event, instructions=words)
+
     async def _afford(self, asked: ev.ResponseCreate) -> bool:
         """A ticket for the response that the client asks for; without one it is told so, and the call goes on."""
         refusal = await self._spending.ask()
         if refusal is None:
             return True
-        body = ev.ErrorBody(
-            type="rate_limit_error", code=RATE_LIMITED, message=refusal.message, event_id=asked.event_id
-        )
-        self._send(ev.Error(event_id=self.session.call.new_id("event"), error=body))
+        self._refuse(asked, "rate_limit_error", RATE_LIMITED, refusal.message)
         return False
+
+    def _refuse(self, event: ev.ClientEvent, kind: str, code: str, message: str, param: str | None = None) -> None:
+        body = ev.ErrorBody(type=kind, code=code, message=message, param=param, event_id=event.event_id)
+        self._send(ev.Error(event_id=self.session.call.new_id("event"), error=body))
 
     async def _write(self) -> None:
         try:
@@ -199,11 +273,19 @@ class Runner:
         raise self._end(self._reason)
 
     def _end(self, reason: str) -> CallOver:
+        """Who hangs up on an agent that has said goodbye does not end the call: the agent has."""
         self._over = True
-        return CallOver(reason)
+        self._work.end()
+        return CallOver(self._reason if self._reason == AGENT_ENDED else reason)
 
-    async def _expire(self) -> None:
-        await asyncio.sleep(self.config.session_s)
+    def _limit_duration(self, agent: AgentSpec) -> None:
+        """The platform's longest call, or what is left of the agent's."""
+        left_s = self._ends_at - self.clock()
+        if agent.limits.duration_s is not None:
+            left_s = min(left_s, agent.limits.duration_s)
+        self._work.after(left_s, "expiry", self._expire)
+
+    def _expire(self) -> None:
         self._reason = "expired"
         self.feed(ev.SessionExpired())
 
@@ -215,8 +297,7 @@ class Runner:
         self._send(ev.Error(event_id=self.session.call.new_id("event"), error=body))
         self._reason = "access_ended"
         self._ask_to_close(do.Close(CLOSE_UNAUTHENTICATED, f"invalid_request_error.{code}"))
-        for task in list(self._tasks.values()):
-            task.cancel()
+        self._work.cancel_all()
 
     # ---- inputs and effects ----
 
@@ -231,8 +312,12 @@ class Runner:
             self._metering.speak(entering.response_id, len(entering.pcm_24khz))
         elif isinstance(entering, ev.ReplyFinished | ev.ReplyFailed):
             self._spending.told(entering.response_id)
+            if isinstance(entering, ev.ReplyFinished):
+                self._metering.reply_finished(entering)
         try:
             effects = self.session.receive(entering)
+            if self.session.call.agent is not self._agent:
+                self._serve(self.session.call.agent)
             # Whoever is only listened to gets no response that would tell.
             self._metering.listened(self.session.call.heard_samples)
             self._spending.count_audio(self.session.call.heard_samples)
@@ -241,6 +326,21 @@ class Runner:
             self._do(effects)
         except Exception as error:
             self._break(error)
+
+    def _serve(self, agent: AgentSpec) -> None:
+        """Another agent has taken the call over."""
+        self._agent = agent
+        self._log.serve(agent.slug)
+        self._limit_duration(agent)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Whoever calls the same agent again soon is taken by the one who serves them now."""
+        record = self.record
+        if record.end_user:
+            self.ports.directory.remember(
+                record.tenant, record.end_user, record.channel, record.called, self._agent.slug
+            )
 
     def _break(self, error: Exception) -> None:
         """A fault of ours: this call ends, with an error that says so, and no other call is touched."""
@@ -263,30 +363,40 @@ class Runner:
                 case do.Send(event):
                     self._send(event)
                 case do.Listen(pcm):
-                    self._listen(pcm)
+                    if not self._closing.done():
+                        self._hearing.listen(pcm)
                 case do.OpenListening(generation):
-                    self._open_listening(generation)
+                    self._hearing.open(generation)
                 case do.CloseListening():
-                    self._close_listening()
-                case do.Transcribe(job_id):
-                    # Not a task of the group: it may outlast the connection, though not the call.
-                    task = asyncio.get_running_loop().create_task(self._transcribe(effect))
-                    self._hearing[job_id] = task
-                    task.add_done_callback(partial(self._heard, job_id))
+                    self._hearing.close()
+                case do.Transcribe():
+                    self._hearing.transcribe(effect)
                 case do.JudgeTurn(judgement_id):
-                    self._spawn(judgement_id, self._judge(effect))
+                    self._work.spawn(judgement_id, self._hearing.judge(effect))
                 case do.CountTokens(tokens, response_id):
+                    self._timings.forget(response_id)
                     self._spending.settle(response_id, tokens, self.feed)
                 case do.DropTranscription(job_id):
-                    if job_id in self._hearing:
-                        self._hearing.pop(job_id).cancel()
+                    self._hearing.drop(job_id)
                 case do.StartReply(response_id):
                     self._timings.reply_started(response_id)
-                    self._metering.reply_started(response_id, effect.request.model)
-                    self._spawn(response_id, self._reply(effect))
+                    source = self._metering.reply_started(response_id)
+                    self._work.spawn(response_id, self._reply(effect, source))
                 case do.CancelReply(response_id):
-                    self._cancel(response_id)
-                    self._timings.forget(response_id)
+                    self._work.cancel(response_id)
+                case do.RunTool(run_id):
+                    self._work.spawn(run_id, self._give(self._actions.run_tool(effect, self.session.call.agent)))
+                case do.CancelTool(run_id):
+                    self._work.cancel(run_id)
+                case do.ListTools(list_id):
+                    self._work.spawn(list_id, self._give(self._actions.list_tools(effect)))
+                case do.HandOff(run_id):
+                    self._work.spawn(run_id, self._give(self._actions.hand_off(effect)))
+                case do.Route():
+                    self._work.spawn("route", self._give(self._actions.route(effect, self.session.call.agent)))
+                case do.Remind(reminder_id, after_ms):
+                    reminded = ev.Reminded(reminder_id=reminder_id)
+                    self._work.after(after_ms / 1000, f"reminder {reminder_id}", partial(self.feed, reminded))
                 case do.Store():
                     self._log.store(effect, self._timings.stages_ms(effect.response_id) if effect.response_id else {})
                 case do.Forget(item_id):
@@ -303,7 +413,7 @@ class Runner:
         if isinstance(event, ev.SessionUpdated):
             self._log.change(self.session.call.config)
         if isinstance(event, ev.ResponseDone):
-            self._metering.response_done(event.response)
+            self._metering.response_done(event.response["id"])
         if isinstance(event, ev.ResponseCreated):
             self._spending.begin(event.response["id"])
         frame = self.dialect.encode(event)
@@ -319,90 +429,34 @@ class Runner:
             self._ask_to_close(do.Close(CLOSE_OVERLOADED, "outbox_overflow: the client reads too slowly"))
 
     def _ask_to_close(self, close: do.Close) -> None:
-        if not self._closing.done():
+        if close.code == CLOSE_NORMAL:
+            self._reason = AGENT_ENDED
+        if close.after_ms:
+            then = partial(self._ask_to_close, do.Close(close.code, close.reason))
+            self._work.after(close.after_ms / 1000, "close", then)
+        elif not self._closing.done():
             self._closing.set_result(close)
-
-    def _listen(self, pcm_24khz: Pcm) -> None:
-        if self._stream is None or self._closing.done():
-            return
-        try:
-            self._stream.push(pcm_24khz)
-        except SpeechFailed as error:
-            log.error("call ended: %s", error.message)
-            self.feed(ev.ListeningFailed(code=error.code, message=error.message))
-
-    def _open_listening(self, generation: int) -> None:
-        self._close_listening()
-
-        def scored(end_sample_16khz: int, probability: float) -> None:
-            self.feed(
-                ev.WindowScored(generation=generation, end_sample_16khz=end_sample_16khz, probability=probability)
-            )
-
-        self._stream = self.ports.listening.open(scored)
-
-    def _close_listening(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
 
     # ---- work under way ----
 
-    def _heard(self, job_id: str, _: object) -> None:
-        self._hearing.pop(job_id, None)
+    def _spend(self, source: str, used: Finished) -> None:
+        """A colleague was asked; no response shows what that took."""
+        self._metering.think(source, used)
+        self._spending.charge(used.input_tokens + used.output_tokens)
 
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        assert self._group is not None  # noqa: S101 - effects are done inside ``run``
-        if self._over:
-            work.close()
-            return
-        task = self._group.create_task(work)
-        self._tasks[name] = task
-        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+    def _history(self) -> tuple[Message, ...]:
+        return to_messages(list(self.session.call.conversation)[-HISTORY_ITEMS:])
 
-    def _cancel(self, name: str) -> None:
-        task = self._tasks.pop(name, None)
-        if task is not None:
-            task.cancel()
+    async def _give(self, action: Coroutine[Any, Any, ev.Result]) -> None:
+        self.feed(await action)
 
-    async def _transcribe(self, wanted: do.Transcribe) -> None:
-        try:
-            transcript = await self.ports.hearing.transcribe(
-                wanted.pcm_24khz,
-                tenant=self.record.tenant,
-                session_id=self.session_id,
-                sample_rate_hz=TTS_HZ,
-                language=wanted.language,
-                prompt=wanted.prompt,
-                answer_s=GUESS_S if wanted.guess else None,
-                heard=partial(self._understood, wanted.job_id) if wanted.segments else None,
-            )
-        except SpeechFailed as error:
-            self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code=error.code, message=error.message))
-        except Exception as error:
-            self._note_fault("transcribe", error)
-            self.feed(ev.TranscriptFailed(job_id=wanted.job_id, code="server_error", message="Transcription failed."))
-        else:
-            self.feed(ev.TranscriptReady(job_id=wanted.job_id, transcript=transcript))
-
-    def _understood(self, job_id: str, segment: Segment) -> None:
-        self.feed(ev.SegmentReady(job_id=job_id, segment=segment))
-
-    async def _judge(self, wanted: do.JudgeTurn) -> None:
-        try:
-            probability = await self.ports.judging.judge(wanted.pcm_24khz)
-        except Exception as error:
-            # The longest wait of the session's eagerness ends the turn all the same.
-            self._note_fault("judge", error)
-            return
-        self.feed(ev.TurnJudged(judgement_id=wanted.judgement_id, probability=probability))
-
-    async def _reply(self, start: do.StartReply) -> None:
+    async def _reply(self, start: do.StartReply, source: str) -> None:
         response_id = start.response_id
-        if (refusal := await self._spending.afford(response_id)) is not None:
-            self.feed(ev.ReplyFailed(response_id=response_id, code=RATE_LIMITED, message=refusal.message))
-            return
-        self._spending.read(response_id, sum(len(message.text) for message in start.request.messages))
+        if start.request is not None:
+            if (refusal := await self._spending.afford(response_id)) is not None:
+                self.feed(ev.ReplyFailed(response_id=response_id, code=RATE_LIMITED, message=refusal.message))
+                return
+            self._spending.read(response_id, sum(len(message.text) for message in start.request.messages))
         reply = Reply(
             start,
             self.ports,
@@ -417,5 +471,4 @@ class Runner:
             self._note_fault("reply", error)
             self.feed(ev.ReplyFailed(response_id=response_id, code="server_error", message=SORRY))
         finally:
-            self._timings.forget(response_id)
-            self._metering.replied(response_id, reply.characters)
+            self._metering.replied(response_id, source, reply.characters)

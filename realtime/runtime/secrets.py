@@ -53,8 +53,9 @@ return {{0, 0}}
 
 class ClientSecret(msgspec.Struct, frozen=True, kw_only=True):
     """What a secret opens. ``kind`` and ``key_id`` name who made it, as their ``Credential`` does. ``agent`` is a slug,
-    or None for the tenant's default agent; ``session`` is as it was asked for, checked, with its ``type``;
-    ``expires_at`` is Unix time in seconds; ``end_user`` is who it was made for."""
+    or None for the tenant's default agent, ``version`` one of its versions by name; ``session`` is as it was asked for,
+    checked, with its ``type``; ``expires_at`` is Unix time in seconds; ``end_user`` is who it was made for, ``values``
+    what was said of them (``caller.name``)."""
 
     tenant: str
     key_id: str
@@ -63,6 +64,8 @@ class ClientSecret(msgspec.Struct, frozen=True, kw_only=True):
     session: dict[str, Any]
     expires_at: int
     end_user: str = ""
+    version: str = ""
+    values: dict[str, str] = {}
 
 
 class SecretsUnavailable(Exception):

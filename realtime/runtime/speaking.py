@@ -1,4 +1,5 @@
-"""One answer: the language model's tokens become phrases, phrases become audio, all of it in order.
+"""One reply: a language model's tokens, or words that are there already, become phrases, phrases become audio, all of
+it in order.
 
 The next phrase is synthesised while the one before it is on its way; no more than ``PHRASES_AHEAD`` are in hand at
 once, and the model is read no faster than that.
@@ -7,10 +8,11 @@ once, and the model is read no faster than that.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from agents.llm.types import Finished, LlmError, ToolCallDelta
+from agents.llm.degraded import Degraded
+from agents.llm.types import Delta, Finished, LlmError, TextDelta, ToolCallDelta
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.runtime.metrics import DEGRADED
@@ -67,9 +69,8 @@ class Reply:
         response_id, speaks = self._start.response_id, self._start.modality == "audio"
         splitter = PhraseSplitter()
         began, finished = False, Finished("stop")
-        async with aclosing(self._ports.model.stream(self._start.request)) as deltas:
+        async with aclosing(self._deltas()) as deltas:
             async for delta in deltas:
-                self._mark("first_token")
                 if isinstance(delta, Finished):
                     finished = delta
                     break
@@ -93,6 +94,9 @@ class Reply:
                 elif delta.text:
                     self._pieces.put_nowait(ev.ReplyText(response_id=response_id, text=delta.text))
         await self._speak(splitter.flush(), group)
+        degraded = finished.provider == Degraded.name
+        if degraded:
+            DEGRADED.labels("llm").inc()
         self._pieces.put_nowait(
             ev.ReplyFinished(
                 response_id=response_id,
@@ -100,9 +104,21 @@ class Reply:
                 input_tokens=finished.input_tokens,
                 output_tokens=finished.output_tokens,
                 cached_tokens=finished.cached_tokens,
+                provider=finished.provider,
+                model=finished.model,
+                degraded=degraded,
             )
         )
         self._pieces.put_nowait(None)
+
+    async def _deltas(self) -> AsyncGenerator[Delta, None]:
+        if self._start.request is None:
+            yield TextDelta(self._start.words)
+            return
+        async with aclosing(self._ports.model.stream(self._start.request)) as deltas:
+            async for delta in deltas:
+                self._mark("first_token")
+                yield delta
 
     async def _speak(self, phrases: list[str], group: asyncio.TaskGroup) -> None:
         for phrase in phrases:

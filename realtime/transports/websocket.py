@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from tenants.ended import AccessEnded
 from tenants.keys.networks import client_address
 from tenants.limits.counters import LimitsUnavailable
 
+CHANNEL = "websocket"
 SERVER_RESTART = 1012
 SCOPE = "realtime"
 """Whoever is in a call must have it (``tenants.permissions``)."""
@@ -67,6 +69,8 @@ class VoiceGateway:
 
 class AsgiTransport:
     """A call's frames over one ASGI WebSocket."""
+
+    abilities: frozenset[str] = frozenset()
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -136,8 +140,9 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
         """Raises Refusal."""
         session_id = self.new_id("sess")
         admission = await self.gateway.admit(visit, session_id)
+        longest_s = min(self.gateway.runner.session_s, admission.caller.agent.limits.duration_s or math.inf)
         try:
-            return admission, admission.config(session_id, int(time.time() + self.gateway.runner.session_s))
+            return admission, admission.config(session_id, int(time.time() + longest_s))
         except Refusal:
             with contextlib.suppress(LimitsUnavailable):  # then its places lapse by themselves
                 await self.gateway.budgets.limiter.free(admission.party.places(session_id))
@@ -150,18 +155,30 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
         record = CallRecord(
             tenant=caller.tenant,
             agent=caller.agent.slug,
-            channel="websocket",
+            channel=CHANNEL,
             key_id=caller.key_id,
             end_user=caller.end_user,
             model=admission.model,
+            agent_version=caller.agent.version,
+            trial=caller.agent.trial,
+            entry=caller.entry,
+            values=caller.values,
+            redaction=caller.redaction,
         )
-        session = Session(config, caller.agent, self.new_id, self.gateway.limits)
+        session = Session(
+            config,
+            caller.agent,
+            self.new_id,
+            self.gateway.limits,
+            rules=caller.rules,
+            abilities=transport.abilities,
+        )
         with log_context(session_id=config.id, tenant_id=caller.tenant), CONNECTIONS_ACTIVE.track_inprogress():
             CONNECTIONS.inc()
             log.info("call began")
             gateway = self.gateway
             budget = gateway.budgets.enter(admission.party)
-            runner = Runner(session, gateway.ports, transport, record, budget, gateway.runner, dialect=dialect)
+            runner = Runner(session, gateway.ports, transport, record, budget, gateway.runner, dialect)
 
             def leave(ended: AccessEnded) -> None:
                 runner.end_access(ended.reason, MESSAGES[ended.reason])

@@ -23,7 +23,7 @@ from tenants.people.operations import add_member, change_role, remove_member
 from tenants.permissions import Role, Scope
 from tests.record.world import World
 from tests.rest.conftest import Connect, Speech
-from tests.rest.test_sockets import Office, Socket, office
+from tests.rest.office import Office, Socket, office
 from tests.rest.test_transcriptions import recording
 
 __all__ = ["office"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,14 +10,16 @@ import msgspec
 import numpy as np
 
 from agents.llm.types import Delta, Finished, LlmError, Request, TextDelta
-from agents.spec import AgentSpec
+from agents.spec import AgentSpec, Redaction, Rule
+from agents.tools.types import McpServer, Receipt, ToolAnswer, ToolContext, ToolError, ToolSpec, ToolsUnavailable
 from realtime.archive.events import AnyArchiveEvent
 from realtime.protocol import events as ev
+from realtime.protocol.call import Limits
 from realtime.protocol.config import SessionConfig
 from realtime.protocol.session import Session
 from realtime.runtime.budget import Exhausted, Tell, Ticket
 from realtime.runtime.door import id_source
-from realtime.runtime.ports import Ports, Scored, SpokenChunk
+from realtime.runtime.ports import AgentUnavailable, Ports, PromptRefused, Scored, SpokenChunk
 from realtime.runtime.register import SessionRecord
 from realtime.runtime.runner import CallRecord, Runner, RunnerConfig
 from speech.engines import Heard, Pcm, Segment, SpeechFailed, Transcript
@@ -177,6 +179,8 @@ class Register:
 class Wire:
     """A transport between a test and a runner. ``reads`` False is a client that takes nothing."""
 
+    abilities: frozenset[str] = frozenset()
+
     def __init__(self) -> None:
         self.incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         self.events: list[dict[str, Any]] = []
@@ -246,6 +250,85 @@ def party(tenant: str = "acme", key_id: str = "key_1", end_user: str = "", **lim
     return Party(tenant=tenant, key_id=key_id, end_user=end_user, allowance=Allowance(tenant=LIMITS | limits))
 
 
+class Tools:
+    """Answers each tool with what it was told to, by its name: words, an error to raise, or a coroutine function of
+    the arguments. ``servers`` has the tools of MCP servers by their labels."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.servers: dict[str, tuple[ToolSpec, ...]] = {}
+        self.asked: list[tuple[str, str, ToolContext]] = []
+        self.cancelled: list[str] = []
+
+    async def list_tools(self, server: McpServer, *, tenant: str) -> tuple[ToolSpec, ...]:
+        await asyncio.sleep(0)
+        if server.label not in self.servers:
+            raise ToolsUnavailable(ToolError("http_error", "Nobody answers there.", 502))
+        return self.servers[server.label]
+
+    async def run(self, tool: ToolSpec, arguments: str, context: ToolContext) -> ToolAnswer:
+        self.asked.append((tool.name, arguments, context))
+        answer = self.answers[tool.name]
+        try:
+            if callable(answer):
+                answer = await answer(arguments)
+        except asyncio.CancelledError:
+            self.cancelled.append(tool.name)
+            raise
+        if isinstance(answer, Exception):
+            raise answer
+        receipt = Receipt(tool=tool.name, kind=tool.kind, asked=arguments, agent=context.agent)
+        if isinstance(answer, ToolError):
+            return ToolAnswer("", msgspec.structs.replace(receipt, outcome="failed"), answer)
+        return ToolAnswer(str(answer), receipt)
+
+
+class Directory:
+    """Has these agents, and these prompts by id."""
+
+    def __init__(self, *agents: AgentSpec, prompts: dict[str, str] | None = None) -> None:
+        self.agents = {agent.slug: agent for agent in agents}
+        self.prompts = prompts or {}
+        self.asked: list[tuple[Any, ...]] = []
+        self.remembered: list[tuple[str, ...]] = []
+        self.chooses = ""
+
+    async def load(self, tenant: str, slug: str, values: Mapping[str, str], *, subject: str) -> AgentSpec:
+        self.asked.append((tenant, slug, subject))
+        await asyncio.sleep(0)
+        if slug not in self.agents:
+            raise AgentUnavailable(f"There is no agent {slug!r}.")
+        return self.agents[slug]
+
+    async def prompt(
+        self, tenant: str, prompt: dict[str, Any], values: Mapping[str, str], param: str, *, subject: str
+    ) -> str:
+        await asyncio.sleep(0)
+        if prompt["id"] not in self.prompts:
+            raise PromptRefused("prompt_not_found", f"There is no prompt {prompt['id']!r}.", f"{param}.id")
+        return self.prompts[prompt["id"]]
+
+    async def route(
+        self,
+        tenant: str,
+        rules: tuple[Rule, ...],
+        text: str,
+        language: str,
+        agent: AgentSpec,
+        values: Mapping[str, str],
+        *,
+        subject: str,
+        spend: Callable[[Finished], None],
+    ) -> AgentSpec | None:
+        spend(Finished("stop", 11, 1, provider="router", model="router-1"))
+        self.asked.append((tenant, rules, text, language, subject))
+        await asyncio.sleep(0)
+        return self.agents.get(self.chooses)
+
+    def remember(self, tenant: str, end_user: str, channel: str, entry: str, agent: str) -> None:
+        self.remembered.append((tenant, end_user, channel, entry, agent))
+
+
 @dataclass
 class Table:
     """One call and everything around it. ``async with Table(...) as table``."""
@@ -256,20 +339,41 @@ class Table:
     agent: AgentSpec = AGENT
     judge: Judge = field(default_factory=Judge)
     budget: Budget = field(default_factory=Budget)
+    tools: Tools = field(default_factory=Tools)
+    directory: Directory = field(default_factory=Directory)
+    wire: Wire = field(default_factory=Wire)
+    limits: Limits = field(default_factory=Limits)
+    rules: tuple[Rule, ...] = ()
+    end_user: str = ""
     recorder: Any = None
+    redaction: Redaction = field(default_factory=Redaction)
     session_config: SessionConfig | None = None
 
     async def __aenter__(self) -> "Table":
-        self.wire, self.archive, self.listening, self.register = Wire(), Archive(), Listening(), Register()
+        self.archive, self.listening, self.register = Archive(), Listening(), Register()
         session_config = self.session_config or SessionConfig.realtime(
             session_id="sess_1", model="agent:test", expires_at=1, agent=self.agent
         )
         ports = Ports(
-            self.listening, self.speech, self.judge, self.speech, self.model, self.archive, self.register, self.recorder
+            listening=self.listening,
+            hearing=self.speech,
+            judging=self.judge,
+            speaking=self.speech,
+            model=self.model,
+            archive=self.archive,
+            register=self.register,
+            tools=self.tools,
+            directory=self.directory,
+            recorder=self.recorder,
         )
-        record = CallRecord("acme", "test", "websocket", "key_1", "", "agent:test")
-        session = Session(session_config, self.agent, id_source())
-        self.runner = Runner(session, ports, self.wire, record, self.budget, self.config)
+        record = CallRecord(
+            "acme", self.agent.slug, "websocket", "key_1", self.end_user, "agent:test", redaction=self.redaction
+        )
+        session = Session(
+            session_config, self.agent, id_source(), self.limits, rules=self.rules, abilities=self.wire.abilities
+        )
+        clock = asyncio.get_running_loop().time
+        self.runner = Runner(session, ports, self.wire, record, self.budget, self.config, clock=clock)
         self.running = asyncio.create_task(self.runner.run())
         await self.until("session.created")
         return self
@@ -299,10 +403,10 @@ class Table:
         pcm = np.full(24 * ms, level, np.int16)
         self.send("input_audio_buffer.append", audio=base64.b64encode(pcm.tobytes()).decode())
 
-    async def until(self, wanted: str | Callable[[], bool]) -> None:
-        """Until an event of this type has come, or a condition holds; 5 s at most."""
+    async def until(self, wanted: str | Callable[[], bool], longest_s: float = 5) -> None:
+        """Until an event of this type has come, or a condition holds."""
         holds = (lambda: wanted in self.wire.types) if isinstance(wanted, str) else wanted
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(longest_s):
             while not holds():  # noqa: ASYNC110 - a test polls
                 await asyncio.sleep(0.001)
 

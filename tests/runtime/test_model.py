@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from agents.llm.degraded import Degraded, WithFallback
-from agents.llm.openai_compatible import OpenAiCompatible
+from agents.egress.breaker import RedisBreakers
+from agents.egress.config import EgressConfig
+from agents.llm.failover import Failover, build
 from tests.llm.server import ChatServer
 from tests.runtime.ports import Table
 
@@ -11,8 +12,10 @@ DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAI
 TOOL = {"type": "function", "name": "add", "description": "Adds.", "parameters": {"type": "object"}}
 
 
-def connect(server: ChatServer, **options: Any) -> WithFallback:
-    return WithFallback(OpenAiCompatible("local", server.url, "", "small", **options), Degraded())
+def connect(server: ChatServer, *, sees: bool = True) -> Failover:
+    environ = {"OPENAI_BASE_URL": server.url, "AVB_LLM_MODEL": "small", "AVB_LLM_IMAGES": str(sees).lower()}
+    # Nobody listens there: the process counts for itself.
+    return build(environ, RedisBreakers("redis://127.0.0.1:9/0", 0.1), egress=EgressConfig())
 
 
 def show(table: Table, url: str, text: str, **image: Any) -> None:

@@ -9,6 +9,7 @@ import redis
 
 from agentvoicebox.stack.valkey import EmbeddedValkey
 from realtime.runtime.passes import Passes, Who
+from realtime.runtime.work import end_tasks
 from tenants.ended import CHANNEL, AccessEnded, encode
 
 KEY_1: Who = ("key", "acme", "key_1", "realtime")
@@ -101,3 +102,21 @@ async def test_a_database_that_does_not_answer_ends_nothing(valkey_url: str) -> 
     assert mine.ended is None
     assert len(passes) == 1
     await passes.stop()
+
+
+async def test_tasks_end_though_they_keep_a_cancellation_to_themselves() -> None:
+    heard: list[int] = []
+
+    async def deaf() -> None:
+        for _ in range(2):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                heard.append(1)
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(deaf())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await end_tasks(task)
+    assert heard == [1, 1]

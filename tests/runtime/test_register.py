@@ -167,3 +167,16 @@ async def test_what_a_client_changes_while_redis_is_away_fills_no_memory() -> No
         register.change("sess_1", voice=("alloy", "echo")[n % 2])
     assert len(register._changes) == CHANGES_MAX
     assert register._live["sess_1"].voice == "echo", "the record itself is the present one"
+
+
+async def test_it_stops_whatever_it_is_at(valkey_url: str) -> None:
+    for pause_ms in range(40):
+        register = SessionRegister(valkey_url, "one")
+        await register.start()
+        await asyncio.sleep(0.01)
+        register.enter(record())
+        await asyncio.sleep(0.02)
+        register.leave("sess_1", "client_closed")
+        await asyncio.sleep(pause_ms / 1000)
+        async with asyncio.timeout(3):
+            await register.stop()

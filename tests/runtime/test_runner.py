@@ -256,7 +256,7 @@ async def test_answers_that_are_cancelled_at_once_leave_nothing_behind() -> None
             table.send("response.cancel")
         await table.until(lambda: table.wire.types.count("response.done") == 20)
         assert table.runner._timings._responses == {}
-        assert table.runner._tasks == {}
+        assert table.runner._work.tasks == {}
 
 
 async def test_hanging_up_keeps_the_last_words_of_both_sides() -> None:
@@ -332,7 +332,7 @@ async def test_a_broken_call_waits_for_nobody_and_is_archived_as_broken(monkeypa
         table.type_in("Hello")
         table.wire.incoming.put_nowait(None)
         assert await asyncio.wait_for(table.running, 3) == "broken"
-        assert table.runner._hearing == {}
+        assert table.runner._hearing.jobs == {}
     assert table.archive.events[-1][1].reason == "broken"  # type: ignore[union-attr]
 
 

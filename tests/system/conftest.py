@@ -56,7 +56,12 @@ def scripted(
     tmp_path_factory: pytest.TempPathFactory, database: EmbeddedPostgres
 ) -> Iterator[tuple[Product, ChatServer]]:
     with scripted_llm() as llm:
-        environment = {"OPENAI_BASE_URL": llm.url, "AVB_LLM_MODEL": "scripted", "DATABASE_URL": database.url}
+        environment = {
+            "OPENAI_BASE_URL": llm.url,
+            "AVB_LLM_MODEL": "scripted",
+            "DATABASE_URL": database.url,
+            "AVB_EGRESS_PRIVATE_NETWORKS": "127.0.0.0/8",  # tools and providers of tests are on this machine
+        }
         product = Product(make_state(tmp_path_factory), environment)
         product.up()
         yield product, llm

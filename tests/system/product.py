@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,11 +37,13 @@ class Product:
             **environment,
         }
 
-    def avb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def avb(self, *arguments: str, written: str | None = None) -> subprocess.CompletedProcess[str]:
+        """``written`` comes through a pipe as standard input."""
         return subprocess.run(
             [sys.executable, "-P", "-m", "agentvoicebox.cli", *arguments],
             cwd=REPOSITORY,
             env=self._environment,
+            input=written,
             capture_output=True,
             text=True,
             timeout=240,
@@ -56,8 +59,11 @@ class Product:
         stopped = self.avb("down")
         assert stopped.returncode == 0, stopped.stdout + stopped.stderr
 
-    def call(self, **options: Any) -> Caller:
-        return Caller(self.demo["realtime_url"], self.demo["api_key"], f"agent:{self.demo['agent']}", **options)
+    def call(self, agent: str = "", **options: Any) -> Caller:
+        """The demo agent, or another."""
+        return Caller(
+            self.demo["realtime_url"], self.demo["api_key"], f"agent:{agent or self.demo['agent']}", **options
+        )
 
     def get(self, path: str) -> Any:
         """A page of the REST API: what its ``data`` holds, or the whole answer outside the API."""
@@ -67,6 +73,21 @@ class Product:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             body = answer.read().decode()
         return json.loads(body).get("data", body) if body.startswith("{") else body
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The platform API: what its ``data`` holds."""
+        request = urllib.request.Request(  # noqa: S310 - the product's own address
+            f"{self.demo['base_url']}/api/v1/{path}",
+            json.dumps(body).encode() if body is not None else None,
+            {"Authorization": f"Bearer {self.demo['api_key']}", "Content-Type": "application/json"},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                read = answer.read()
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+        return json.loads(read)["data"] if read else None
 
     def items(self, session_id: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self.get(f"/api/v1/conversations/{session_id}/")["items"]

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-import urllib.request
 from typing import Any
 
 import websockets
@@ -11,20 +10,8 @@ import websockets
 from tests.system.product import Product
 
 
-def ask(product: Product, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    request = urllib.request.Request(  # noqa: S310 - the product's own address
-        f"{product.demo['base_url']}/api/v1/{path}",
-        json.dumps(body).encode() if body is not None else None,
-        {"Authorization": f"Bearer {product.demo['api_key']}", "Content-Type": "application/json"},
-        method=method,
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-        read = answer.read()
-    return json.loads(read)["data"] if read else None
-
-
 def make_key(product: Product, **fields: Any) -> dict[str, Any]:
-    made: dict[str, Any] = ask(product, "POST", "keys/", {"name": "test", "scopes": ["realtime"], **fields})
+    made: dict[str, Any] = product.ask("POST", "keys/", {"name": "test", "scopes": ["realtime"], **fields})
     return made
 
 
@@ -44,7 +31,7 @@ async def test_a_revoked_key_loses_its_socket_within_a_second(breakable: Product
         assert (await first_event(mine))["type"] == "session.created"
         assert (await first_event(others))["type"] == "session.created"
         began = time.monotonic()
-        await asyncio.to_thread(ask, breakable, "DELETE", f"keys/{made['id']}/")
+        await asyncio.to_thread(breakable.ask, "DELETE", f"keys/{made['id']}/")
         error = await first_event(mine)
         assert time.monotonic() - began < 4  # sooner than the re-check would find it
         assert error["error"]["code"] == "api_key_revoked"

@@ -161,7 +161,7 @@ def test_the_command_calls_and_writes_what_it_heard(product: Product, tmp_path: 
     ("key", "model", "code", "reason"),
     [
         ("avb_live_wrong", "gpt-realtime", 3000, "invalid_request_error.invalid_api_key"),
-        (None, "agent:nobody", 4000, "invalid_request_error.invalid_model"),
+        (None, "agent:nobody", 4000, "invalid_request_error.agent_not_found"),
     ],
 )
 async def test_a_caller_who_may_not_come_in_is_told_why(
