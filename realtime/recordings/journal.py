@@ -74,6 +74,8 @@ class Journal:
     end: int | None = None
     _heard: list[tuple[int, Pcm]] = field(default_factory=list)
     _spoken: list[_Spoken] = field(default_factory=list)
+    _silent: list[tuple[int, int]] = field(default_factory=list)
+    _silent_items: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -87,9 +89,25 @@ class Journal:
         left, right = np.zeros(end - start, np.int16), np.zeros(end - start, np.int16)
         for place, pcm in self._heard:
             _lay(left, place - start, pcm)
+        for first, last in self._silent:
+            left[max(first - start, 0) : max(last - start, 0)] = 0
         for spoken in self._spoken:
-            _lay(right, spoken.start - start, spoken.pcm[: spoken.heard])
+            _lay(right, spoken.start - start, self._audible(spoken)[: spoken.heard])
         return np.stack([left, right], axis=1)
+
+    def _audible(self, spoken: _Spoken) -> Pcm:
+        pcm = spoken.pcm
+        for item, first, last in self._silent_items:
+            if item == spoken.item:
+                pcm = pcm.copy()
+                pcm[max(first - spoken.offset, 0) : max(last - spoken.offset, 0)] = 0
+        return pcm
+
+    def silence_from(self, start: int) -> None:
+        """Nobody knows any more what of this was to be silent."""
+        self._silent.append((start, self.length))
+        for spoken in self._spoken:
+            spoken.heard = min(spoken.heard, max(0, start - spoken.start))
 
 
 def _lay(track: Pcm, place: int, pcm: Pcm) -> None:
@@ -135,6 +153,10 @@ def _read_page(journal: Journal, page: Page, content: bytes) -> None:
                 for spoken in journal._spoken:
                     if spoken.item == item:
                         spoken.heard = min(len(spoken.pcm), max(0, offset - spoken.offset))
+            case Kind.SILENT:
+                journal._silent.append((start, offset))
+            case Kind.SILENT_ITEM:
+                journal._silent_items.append((item, start, offset))
             case Kind.END:
                 journal.end = start
 

@@ -3,8 +3,9 @@
 Whoever stores a call holds a lock (flock) on its directory. The kernel lifts it when the process is gone, so the next
 one goes on where it stood: parts have fixed borders on the call's clock, and one that is stored stays as it is.
 
-A part of a call that goes on is stored ``SETTLED`` after its end, when no truncation changes it any more; then the
-files that hold nothing newer are removed. The rest of them goes when all of the call is stored.
+A part of a call that goes on is stored ``SETTLED`` after its end, when no truncation changes it any more, and where
+words are to be silent that much later than ``hold_s`` says; then the files that hold nothing newer are removed. The
+rest of them goes when all of the call is stored.
 """
 
 import contextlib
@@ -133,7 +134,7 @@ def store_call(directory: Path, *, due_at: float = 0.0) -> Progress:
                 _purge(directory)
             return Progress()
         is_over = sheet.state != "recording" or not has_writer(directory)
-        due_at = max(due_at, sheet.started_at + (part_samples() + SETTLED) / HZ)
+        due_at = max(due_at, sheet.started_at + (part_samples() + _settled(sheet)) / HZ)
         if not is_over and time.time() < due_at:
             return Progress(due_at=due_at)
         if not _has_schema(sheet.tenant):
@@ -159,8 +160,11 @@ def _store(directory: Path, sheet: CallSheet, is_over: bool) -> Progress:
     index, size = stored or (0, part_samples())
     begun = index
     journal = read_journal(directory)
+    if is_over and sheet.hold_s and sheet.state != "complete":
+        # The gateway, or its disk, was gone before it was known what of the last words was to be silent.
+        journal.silence_from(max(0, journal.length - int(sheet.hold_s * HZ)))
     length = journal.length
-    while index * size < length and (is_over or (index + 1) * size + SETTLED <= journal.clock):
+    while index * size < length and (is_over or (index + 1) * size + _settled(sheet) <= journal.clock):
         with PART_DURATION.time():
             _store_part(sheet, journal, index, min(size, length - index * size), size)
         index += 1
@@ -168,7 +172,7 @@ def _store(directory: Path, sheet: CallSheet, is_over: bool) -> Progress:
         drop_pages(journal, index * size)
         if index and first_page.exists():
             first_page.rename(directory / PASSED_FIRST_PAGE)
-        settled_at = sheet.started_at + ((index + 1) * size + SETTLED) / HZ
+        settled_at = sheet.started_at + ((index + 1) * size + _settled(sheet)) / HZ
         return Progress(index - begun, max(settled_at, time.time() + LOOK_S))
     state = RecordingState.INTERRUPTED if sheet.state == "recording" else RecordingState(sheet.state)
     with schema_context(sheet.tenant), transaction.atomic():
@@ -176,6 +180,11 @@ def _store(directory: Path, sheet: CallSheet, is_over: bool) -> Progress:
     _purge(directory)
     log.info("recording stored: %d ms in %d parts, %s", length * 1000 // HZ, index, state)
     return Progress(index - begun)
+
+
+def _settled(sheet: CallSheet) -> int:
+    """After so many samples nothing changes any more."""
+    return SETTLED + int(sheet.hold_s * HZ)
 
 
 def _store_part(sheet: CallSheet, journal: Journal, index: int, samples: int, size: int) -> None:
