@@ -237,9 +237,14 @@ def _more_of_tools(tools: list[dict[str, Any]]) -> Faults:
                 place = "".join(_step(step) for step in error.absolute_path)
                 found.append((f"{path}.parameters{place}", f"This is no JSON Schema: {error.message[:300]}"))
     if not found:
-        found += _repeated("tools", [tool.get("name") for tool in tools], ".name")
+        found += _repeated("tools", [_offered_name(tool) for tool in tools], ".name")
         found += _repeated("tools", [tool.get("server") for tool in tools], ".server")
     yield from found
+
+
+def _offered_name(tool: dict[str, Any]) -> str | None:
+    """Forms are many, and each has a name of its own."""
+    return f"collect_{tool['form']}" if tool.get("name") == "collect" and "form" in tool else tool.get("name")
 
 
 def _more_of_rails(rails: list[dict[str, Any]]) -> Faults:

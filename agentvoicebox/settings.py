@@ -49,6 +49,7 @@ SHARED_APPS = [
     "tenants.encryption",
     "tenants.audit",
     "tenants.prices",
+    "tenants.features",
     "agentvoicebox",
     "unfold.apps.BasicAppConfig",
     "tenants.apps.TenantAdminConfig",
@@ -183,6 +184,10 @@ CALL_LIMITS = Limits(
     transcriptions=env.int("AVB_CALL_TRANSCRIPTIONS", 16, validate=positive),
     responses=env.int("AVB_CALL_RESPONSES", 8, validate=positive),
     context_tokens=env.int("AVB_LLM_CONTEXT_TOKENS", 32_000, validate=positive),
+    greeting_ms=env.int("AVB_CALL_GREETING_MS", 300, validate=natural),
+    tools_wait_ms=env.int("AVB_CALL_TOOLS_WAIT_MS", 3_000, validate=natural),
+    mcp_servers=env.int("AVB_CALL_MCP_SERVERS", 8, validate=natural),
+    hand_offs=env.int("AVB_CALL_HAND_OFFS", 3, validate=natural),
 )
 REALTIME_BETA = env.bool("AVB_REALTIME_BETA", True)
 CALL_RUNNER = RunnerConfig(
@@ -190,7 +195,19 @@ CALL_RUNNER = RunnerConfig(
     session_s=env.float("AVB_CALL_SESSION_S", 3600.0, validate=positive),
 )
 
+# --- versions of agents: when one is taken back for being worse than the one before it ---
+AGENT_WATCH = env.bool("AVB_AGENT_WATCH", True)
+AGENT_WATCH_CALLS = env.int("AVB_AGENT_WATCH_CALLS", 1_000, validate=positive)
+AGENT_WATCH_DAYS = env.int("AVB_AGENT_WATCH_DAYS", 7, validate=positive)
+AGENT_WATCH_MIN_CALLS = env.int("AVB_AGENT_WATCH_MIN_CALLS", 20, validate=validate.Range(min=5))
+AGENT_WATCH_ALPHA = env.float("AVB_AGENT_WATCH_ALPHA", 0.01, validate=validate.Range(min=0.000001, max=0.2))
+
+# --- features that operators turn on and off (``tenants.features``) ---
+FEATURE_CACHE_S = env.float("AVB_FEATURE_CACHE_S", 5.0, validate=natural)
+
 TURN_WAITING = env.int("AVB_TURN_WAITING", 16, validate=natural)
+ACTIVE_AGENT_S = env.int("AVB_ACTIVE_AGENT_S", 1_800, validate=natural)
+ROUTING_WAIT_S = env.int("AVB_ROUTING_WAIT_MS", 2_000, validate=positive) / 1000
 
 # --- limits: what a tenant has where neither it nor its plan says otherwise (``tenants.limits.names``) ---
 LIMITS = {
@@ -214,6 +231,10 @@ KEY_ACCESS_AUDIT_S = env.int("AVB_KEY_ACCESS_AUDIT_S", 86_400, validate=positive
 API_KEYS_PER_TENANT = env.int("AVB_API_KEYS_PER_TENANT", 1_000, validate=positive)
 TRUSTED_PROXIES = env.list("AVB_TRUSTED_PROXIES", [], validate=lambda written: [read_network(one) for one in written])
 
+# --- language models ---
+PROVIDERS_PER_TENANT = env.int("AVB_PROVIDERS_PER_TENANT", 50, validate=positive)
+PROVIDER_CHECKS = env.int("AVB_PROVIDER_CHECKS", 3, validate=positive)
+
 # --- data protection ---
 MASTER_KEY = (
     env.str("AVB_MASTER_KEY", f"file:{STATE_DIR.absolute() / 'master_key'}", validate=master_key)
@@ -227,6 +248,7 @@ DATA_KEY_DAYS = env.int("AVB_DATA_KEY_DAYS", 365, validate=positive)
 RESEAL_BATCH_ROWS = env.int("AVB_RESEAL_BATCH_ROWS", 200, validate=positive)
 RETENTION_DAYS = env.int("AVB_RETENTION_DAYS", 90, validate=positive)
 RETENTION_BATCH_ROWS = env.int("AVB_RETENTION_BATCH_ROWS", 100, validate=positive)
+COLD_AFTER_DAYS = env.int("AVB_COLD_AFTER_DAYS", 90, validate=validate.Range(min=0))
 EXPORT_HOURS = env.int("AVB_EXPORT_HOURS", 72, validate=positive)
 
 # --- the lives of tenants ---
@@ -257,6 +279,10 @@ RECORDING_DIR = Path(env.str("AVB_RECORDING_DIR", str(STATE_DIR / "recordings"))
 S3_BUCKET = env.str("AVB_S3_BUCKET", "")
 S3_ENDPOINT_URL = env.str("AVB_S3_ENDPOINT_URL", "")
 S3_TIMEOUT_S = env.float("AVB_S3_TIMEOUT_S", 20.0, validate=validate.Range(min=0.1))
+S3_COLD_STORAGE_CLASS = env.str("AVB_S3_COLD_STORAGE_CLASS", "")
+
+# --- routing ---
+ROUTING_RULES = env.int("AVB_ROUTING_RULES", 200, validate=positive)
 
 # --- usage and cost ---
 USAGE_REPORT_DAYS = env.int("AVB_USAGE_REPORT_DAYS", 366, validate=positive)
@@ -277,6 +303,7 @@ API_IDEMPOTENCY_S = env.int("AVB_API_IDEMPOTENCY_S", 86_400, validate=positive)
 API_IDEMPOTENCY_RUNNING_S = env.int("AVB_API_IDEMPOTENCY_RUNNING_S", 60, validate=positive)
 IDEMPOTENCY_ANSWER_BYTES = env.int("AVB_IDEMPOTENCY_ANSWER_BYTES", 16_384, validate=natural)
 IDEMPOTENCY_KEYS = env.int("AVB_IDEMPOTENCY_KEYS", 5_000, validate=positive)
+TOOL_TRIES = env.int("AVB_TOOL_TRIES", 3, validate=positive)
 API_KEY_TOUCH_INTERVAL_S = env.int("AVB_API_KEY_TOUCH_INTERVAL_S", 60, validate=natural)
 # OpenAI's own limits, but for the length of a recording: 25 MB of silence in FLAC would be days.
 SPEECH_MAX_CHARACTERS = env.int("AVB_SPEECH_MAX_CHARACTERS", 4_096, validate=positive)
@@ -330,7 +357,12 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "ENUM_NAME_OVERRIDES": {
         "PrivacyJobState": "realtime.privacy.models.JobState",
+        "ProviderKind": "agents.providers.kinds.Kind",
         "RecordingState": "realtime.recordings.models.RecordingState",
+        "ReleaseStatus": "agents.trials.models.ReleaseStatus",
+        "TenantStatus": "tenants.models.TenantStatus",
+        "ToolCredentialKind": "agents.toolbox.models.CredentialKind",
+        "TrialStatus": "agents.trials.models.TrialStatus",
         "RoleEnum": "tenants.permissions.Role",
     },
     "POSTPROCESSING_HOOKS": [

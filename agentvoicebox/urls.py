@@ -23,6 +23,7 @@ urlpatterns = [
     path("api/v1/", include("realtime.privacy.urls")),
     path("api/v1/", include("realtime.recordings.urls")),
     path("api/v1/", include("tenants.audit.urls")),
+    path("api/v1/", include("tenants.features.urls")),
     path("api/v1/", include("tenants.lifecycle.urls")),
     path("api/v1/", include("tenants.keys.urls")),
     path("api/v1/", include("tenants.limits.urls")),

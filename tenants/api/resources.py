@@ -100,6 +100,19 @@ SIGN_ON_FIELDS = {
     "sign_in_url": "https://voice.example.com/accounts/sso/hotel-aurora/",
     **TIMES,
 }
+PROVIDER_FIELDS = {
+    "name": "own-vllm",
+    "owner": "tenant",
+    "is_default": False,
+    "kind": "openai_compatible",
+    "base_url": "https://llm.example.com/v1",
+    "credentials_set": ["api_key"],
+    "credentials": {"api_key": "the key that the server wants"},
+    "model": "llama-3.3-70b",
+    "sees": False,
+    "is_enabled": True,
+    **TIMES,
+}
 HOLD_FIELDS = {"session_id": CALL, "end_user": "", "reason": "Complaint of 15 January 2027.", "placed_at": MORNING}
 RECORDING_FIELDS = {
     "id": CALL,
@@ -110,12 +123,169 @@ RECORDING_FIELDS = {
     "channels": 2,
     "bytes": 3_112_960,
 }
+ROUTING_RULE = "7d3f1b9e-6a57-4f0e-9d2c-0b8a7c6d5e4f"
+CONDITIONS = {
+    "channels": ["websocket"],
+    "hours": {"time_zone": "Europe/Berlin", "days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"},
+    "attributes": {"caller.tier": ["gold", "platinum"]},
+    "languages": ["de"],
+    "intent": "a reservation, or a change of one",
+}
+ROUTING_FIELDS = {
+    "id": ROUTING_RULE,
+    "position": 0,
+    "name": "Reservations",
+    "is_enabled": True,
+    "agent": "front-desk",
+    "conditions": CONDITIONS,
+    **TIMES,
+}
+
+TOOL_FIELDS = {
+    "name": "order_status",
+    "description": "Reads the state of an order by its number.",
+    "parameters": {
+        "type": "object",
+        "properties": {"order_id": {"type": "string", "description": "As printed on the invoice."}},
+        "required": ["order_id"],
+    },
+    "request": {
+        "method": "GET",
+        "url": "https://shop.example.com/v1/orders/{{arguments.order_id}}",
+        "query": {"language": "{{caller.language}}"},
+    },
+    "response": {"fields": {"state": "$.order.state", "expected": "$.order.delivery.date"}},
+    "timeout_ms": 5_000,
+    "integration": "shop",
+    "calls_per_minute": 600,
+    "credential": "shop_key",
+    "is_enabled": True,
+    **TIMES,
+}
+TOOL_CREDENTIAL_FIELDS = {
+    "name": "shop_key",
+    "kind": "api_key",
+    "config": {"in": "header", "name": "X-Api-Key"},
+    "secret": {"value": "the key that the shop shows once"},
+    "hosts": ["shop.example.com"],
+    **TIMES,
+}
+MCP_FIELDS = {
+    "label": "calendar",
+    "url": "https://calendar.example.com/mcp",
+    "headers": {"X-Calendar": "front-desk"},
+    "credential": None,
+    "allowed_tools": ["find_slot", "book_slot"],
+    "require_approval": "never",
+    "timeout_ms": 10_000,
+    "calls_per_minute": 60,
+    "is_enabled": True,
+    **TIMES,
+}
+OPERATION_FIELDS = {
+    "operation": "GET /orders/{id}",
+    "name": "getOrder",
+    "description": TOOL_FIELDS["description"],
+    "parameters": TOOL_FIELDS["parameters"],
+    "request": TOOL_FIELDS["request"],
+    "security": ["key"],
+    "problem": "",
+}
+RECEIPT_FIELDS = {
+    "tool": "order_status",
+    "kind": "http",
+    "integration": "shop",
+    "asked": '{"order_id": "A-7"}',
+    "sent": {"method": "GET", "url": "https://shop.example.com/v1/orders/A-7", "credential": "shop_key"},
+    "answered": {"status": 200, "content_type": "application/json", "bytes": 31},
+    "outcome": "completed",
+    "began_at": 1_800_000_000.0,
+    "took_ms": 84.2,
+    "agent": "",
+    "agent_version": 0,
+}
+
+AGENT_FIELDS = {
+    "slug": "front-desk",
+    "name": "Front desk",
+    "instructions": "You answer the phone of a hotel. One or two short sentences. The guest is {{ caller.name }}.",
+    "greeting": "Hotel Aurora, good morning!",
+    "variables": [{"name": "caller.name", "default": "unknown", "description": "As the booking has it."}],
+    "voice": "marin",
+    "voices": {"es": "ef_dora"},
+    "speed": 1.0,
+    "language": "",
+    "languages": ["en", "es"],
+    "time_zone": "Europe/Berlin",
+    "model": "openai/gpt-4o-mini",
+    "fallback_models": ["groq"],
+    "temperature": 0.7,
+    "turn_detection": {"type": "server_vad", "silence_duration_ms": 500},
+    "tools": [{"type": "http", "name": "find_booking"}, {"type": "builtin", "name": "end_call"}],
+    "colleagues": [{"agent": "billing", "mode": "hand_off", "when": "questions about a bill", "returns": True}],
+    "filler": {"after_ms": 1_500, "phrases": ["One moment, please."]},
+    "limits": {"duration_s": 900, "tool_rounds": 8},
+    "guard_rails": [{"name": "rates", "on": "output", "phrases": ["staff rate"], "say": "I cannot speak about that."}],
+    "record": False,
+    "is_default": True,
+    "live": 3,
+    "standby": 2,
+    **TIMES,
+}
+VERSION_FIELDS = {
+    "number": 3,
+    "note": "Speaks Spanish too.",
+    "published_by": "ada@example.com",
+    "created_at": MORNING,
+    "is_live": True,
+    "is_standby": False,
+}
 
 RESOURCES: dict[str, dict[str, Any]] = {
+    "Agent": AGENT_FIELDS,
+    "AgentApplied": {"created": False, "changed": ["instructions"], "agent": AGENT_FIELDS},
+    "AgentDocument": {"schema": 1, **AGENT_FIELDS},
+    "AgentDraftReset": {"version": 2},
+    "AgentPublish": {"note": "Speaks Spanish too.", "activate": True},
+    "AgentVersion": VERSION_FIELDS,
+    "AgentVersionChoice": {"version": 2},
+    "AgentVersionDetail": {
+        **VERSION_FIELDS,
+        "definition": {"name": "Front desk", "voice": "marin", "tools": [{"type": "builtin", "name": "end_call"}]},
+    },
+    "ToolAnswer": {"output": '{"state":"sent"}', "error": None, "receipt": RECEIPT_FIELDS},
+    "BuiltinTool": {
+        "name": "current_time",
+        "description": "Tells date and time.",
+        "by": "server",
+        "settings": {"type": "object", "properties": {"time_zone": {"type": "string"}}},
+    },
+    "ToolCredential": TOOL_CREDENTIAL_FIELDS,
+    "ToolImport": {
+        "url": "https://shop.example.com/openapi.json",
+        "server_url": "https://shop.example.com/v1",
+        "operations": ["GET /orders/{id}"],
+        "credentials": {"key": "shop_key"},
+        "integration": "shop",
+        "create": True,
+    },
+    "ImportedTools": {
+        "title": "Shop",
+        "schemes": {"key": "api_key"},
+        "operations": [OPERATION_FIELDS],
+        "created": ["getOrder"],
+    },
+    "McpServer": MCP_FIELDS,
+    "OfferedTool": {**TOOL_FIELDS, "name": "find_slot", "needs_approval": False},
+    "ImportedOperation": OPERATION_FIELDS,
+    "Tool": TOOL_FIELDS,
+    "ToolTry": {"arguments": {"order_id": "A-7"}, "variables": {"caller.language": "en"}},
     "Alert": {"month": "2027-01-01", "threshold": 50, "spent": "125.310000", "at": MORNING, "told_at": MORNING},
     "Budget": BUDGET_FIELDS,
     "BudgetShape": BUDGET_FIELDS,
     "Call": {"session_id": CALL, "began_at": MORNING, "agent": "front-desk", "key": KEY, **MONTH},
+    "Check": {"answers": True, "model": "llama-3.3-70b", "first_token_ms": 212, "code": "", "message": ""},
+    "CheckShape": {"model": "llama-3.3-70b"},
     "Certificate": {
         "certificate": '{"erased_at": "2027-01-15T08:00:00+00:00", "tenant": "hotel-aurora"}',
         "sha256": SHA256,
@@ -123,7 +293,9 @@ RESOURCES: dict[str, dict[str, Any]] = {
         "public_key": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
         "valid": True,
     },
+    "Change": {"field": "greeting", "lines": ["--- before", "+++ after", "@@ -1 +1 @@", "-Hello!", "+Good morning!"]},
     "Choice": {"tenant": PLACES["slug"]},
+    "Diff": {"from": "2", "to": "draft"},
     "Deletion": {"confirmation": PLACES["slug"], "reason": "The contract ended.", "grace_days": 30},
     "EmailDomain": {
         "domain": "hotel-aurora.example",
@@ -191,12 +363,26 @@ RESOURCES: dict[str, dict[str, Any]] = {
     "Price": PRICE_FIELDS,
     "PriceShape": PRICE_FIELDS,
     "Progress": {"step": "", "done": 58, "total": 58, "error": "", "at": MORNING},
+    "Provider": PROVIDER_FIELDS,
+    "ProviderShape": PROVIDER_FIELDS,
     "ReasonRequest": HOLD_FIELDS,
     "Recording": RECORDING_FIELDS,
     "RecordingDetail": RECORDING_FIELDS,
+    "Detectable": {"kind": "card_number", "title": "Numbers of credit and debit cards"},
+    "RedactionPolicy": {"kinds": ["card_number", "card_security_code", "iban"], "silence_recordings": True},
     "Report": {"from": "2027-01-01", "to": "2027-01-31"},
     "Role": {"role": "developer"},
     "Rotation": {"overlap_hours": 24},
+    "RoutingOrder": {"rules": [ROUTING_RULE]},
+    "RoutingRule": ROUTING_FIELDS,
+    "RoutingTried": {"agent": "front-desk", "rule": ROUTING_RULE},
+    "RoutingTry": {
+        "channel": "websocket",
+        "attributes": {"caller.tier": "gold"},
+        "at": MORNING,
+        "words": "Ich möchte einen Tisch bestellen.",
+        "language": "de",
+    },
     "Row": {"day": "2027-01-15", **MONTH},
     "SecretRotation": {"overlap_s": 3600},
     "Settings": {**TENANT_FIELDS, "retention_days": 90},
@@ -217,26 +403,33 @@ RESOURCES: dict[str, dict[str, Any]] = {
     "Sum": MONTH,
     "Suspension": {"reason": "Three invoices are unpaid."},
     "Tenant": TENANT_FIELDS,
+    "TriedRule": {**ROUTING_FIELDS, "outcome": "holds", "reason": "All its conditions hold."},
     "TenantChange": {**TENANT_FIELDS, "plan": None},
 }
 """Fields that mean the same everywhere (``end_user``, ``currency``, …) are in ``tenants.api.examples``."""
 
-LEFT_OUT = {"Row": {"month", "agent", "key", "provider", "model"}}
+LEFT_OUT = {"Row": {"month", "agent", "key", "provider", "model"}, "ToolImport": {"document"}}
 """Fields of another variant of the same shape."""
 
 IN_PATHS: dict[str, dict[str, Any]] = {
+    "features": {"name": "realtime_beta"},
     "invitations": {"invitation": 5},
     "limits": {"limits_id": "eul_1b2d3e4f5061728394aabbcc"},
     "members": {"person": 7},
     "oauth-clients": {"client_id": CLIENT},
     "plans": {"slug": "standard"},
     "prices": {"identity": 12},
+    "providers": {"name": "own-vllm"},
     "sso": {"domain": "hotel-aurora.example"},
+    "mcp-servers": {"label": "calendar"},
     "tenants": {"slug": PLACES["slug"]},
+    "tool-credentials": {"name": "shop_key"},
+    "tools": {"name": "order_status"},
 }
 """Parameters of a path, by the operation's tag."""
 
 FILES = {
+    "agents": {"application/yaml": "# AgentVoiceBox agent, schema 1\nschema: 1\nslug: front-desk\nname: Front desk\n"},
     "audit": {
         "text/csv": "seq,at,action,target\r\n1,2027-01-15T08:00:00.000001+00:00,agent.created,front-desk\r\n",
         "application/x-ndjson": '{"seq": 1, "at": "2027-01-15T08:00:00.000001+00:00", "action": "agent.created"}\n',

@@ -54,7 +54,9 @@ async def test_the_host_does_not_choose_the_tenant(alpha: httpx2.AsyncClient, ho
 async def test_a_client_secret_belongs_to_the_tenant_of_its_key(
     alpha: httpx2.AsyncClient, secrets: ClientSecrets
 ) -> None:
-    body = {"session": {"instructions": "x", "prompt": {"id": "beta"}}}
+    refused = await alpha.post("/v1/realtime/client_secrets", json={"session": {"prompt": {"id": "beta-desk"}}})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "agent_not_found")
+    body = {"session": {"instructions": "x"}}
     value = (await alpha.post("/v1/realtime/client_secrets", json=body)).json()["value"]
     secret = await secrets.find(value)
     assert secret is not None

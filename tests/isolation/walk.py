@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.urls import URLPattern, URLResolver, get_resolver
 from django_tenants.utils import tenant_context
 
 from agents.models import Agent
+from agents.providers.models import Provider
+from agents.providers.operations import create_provider
+from agents.routing.models import RoutingRule
+from agents.toolbox.models import Credential as ToolCredential
+from agents.toolbox.models import McpServer, Tool
+from agents.trials.models import Trial
 from realtime.privacy.models import Erasure, Export, LegalHold
 from realtime.recordings.models import Recording
 from tenants.limits.models import EndUserLimits
@@ -103,6 +109,26 @@ def _end_user(house: House) -> str:
     return _row(house, EndUserLimits, "public_id", defaults, end_user=f"caller of {house.tenant.slug}")
 
 
+def _routing_rule(house: House) -> str:
+    defaults = {"position": 0, "name": f"Rule of {house.tenant.slug}"}
+    return _row(house, RoutingRule, "pk", defaults, agent=house.agent)
+
+
+def _trial(house: House) -> str:
+    with tenant_context(house.tenant):
+        agent = Agent.objects.get(slug=house.agent)
+    defaults = {"arms": [{"version": 1, "weight": 1}], "control": 1, "alpha": 0.01, "min_calls": 20, "looks": {}}
+    return _row(house, Trial, "pk", defaults | {"started_at": BEGUN_AT}, agent=agent)
+
+
+def _provider(house: House) -> str:
+    with tenant_context(house.tenant), transaction.atomic():
+        if not Provider.objects.filter(name=house.tenant.slug).exists():
+            address = "https://llm.example.com/v1"
+            create_provider(name=house.tenant.slug, kind="openai_compatible", base_url=address)
+    return house.tenant.slug
+
+
 def _domain(house: House) -> str:
     name = f"{house.tenant.slug}.example"
     return _row(house, EmailDomain, "domain", {"token": "t"}, tenant=house.tenant, domain=name)
@@ -110,6 +136,22 @@ def _domain(house: House) -> str:
 
 def _recording(house: House) -> str:
     return _row(house, Recording, "pk", {"started_at": BEGUN_AT}, conversation_id=house.session_id)
+
+
+def _tool(house: House) -> str:
+    # Nobody listens there, and nobody is let in if they do.
+    defaults = {"request": {"method": "GET", "url": f"https://{house.tenant.slug}.invalid/"}}
+    return _row(house, Tool, "name", defaults, name=f"tool_of_{house.tenant.slug}")
+
+
+def _mcp_server(house: House) -> str:
+    defaults = {"url": f"https://{house.tenant.slug}.invalid/mcp"}
+    return _row(house, McpServer, "label", defaults, label=f"server_of_{house.tenant.slug}")
+
+
+def _tool_credential(house: House) -> str:
+    defaults = {"kind": "bearer", "secret": {"token": f"secret of {house.tenant.slug}"}}
+    return _row(house, ToolCredential, "name", defaults, name=f"credential_of_{house.tenant.slug}")
 
 
 BEGUN_AT = "2027-01-15T08:00:00Z"
@@ -125,13 +167,18 @@ OWNED: dict[str, Callable[[House], str]] = {
     "sso/domains/": _domain,
     "budgets/": _budget,
     "limits/end-users/": _end_user,
+    "routing-rules/": _routing_rule,
     "privacy/holds/": _hold,
+    "providers/": _provider,
     "privacy/exports/": lambda house: _job(house, Export),
     "privacy/erasures/": lambda house: _job(house, Erasure),
     "tenants/": lambda house: house.tenant.slug,
+    "tools/": _tool,
+    "mcp-servers/": _mcp_server,
+    "tool-credentials/": _tool_credential,
 }
 # What belongs to no tenant: everybody sees the same, or only platform operators see it.
-SHARED = {"voices/": "marin", "plans/": "walked", "prices/": "999999"}
+SHARED = {"features/": "release_watch", "voices/": "marin", "plans/": "walked", "prices/": "999999"}
 
 
 def _value(route: Route, house: House) -> str:
@@ -148,11 +195,12 @@ def _value(route: Route, house: House) -> str:
 
 
 def fill(route: Route, house: House) -> str:
-    """The path as it leads to something that the house owns. No address has more than one parameter."""
+    """The path as it leads to something that the house owns; of what is numbered its first."""
     if not route.names_something:
         return f"/{route.address}"
     value = _value(route, house)
-    return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda _: value, route.address)
+    inner = {"number": "1"} | ({"trial_id": _trial(house)} if "trial_id" in route.address else {})
+    return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda name: inner.get(name[1], value), route.address)
 
 
 def is_owned(route: Route) -> bool:

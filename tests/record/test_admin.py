@@ -41,6 +41,7 @@ def agent_form(**changes: str) -> dict[str, str]:
     form = {
         "slug": "desk", "name": "Desk", "instructions": "", "greeting": "", "voice": "alloy", "speed": "1.0",
         "language": "", "model": "", "temperature": "0.7", "turn_detection": '{"type": "server_vad"}',
+        "time_zone": "UTC",
     }  # fmt: skip
     return form | changes
 
@@ -107,6 +108,7 @@ def test_an_owner_adds_changes_and_deletes_an_agent(world: World, owner: Client)
         ({"slug": "alpha-desk"}, "already exists"),
         ({"speed": "9"}, "less than or equal to 1.5"),
         ({"turn_detection": '{"type": "guess"}'}, "server_vad or semantic_vad"),
+        ({"tools": '[{"type": "http"}]'}, "tools[0].name: This is needed."),
     ],
 )
 def test_a_wrong_agent_is_shown_again_with_the_reason(owner: Client, changes: dict, complaint: str) -> None:

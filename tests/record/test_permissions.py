@@ -57,6 +57,19 @@ ROLES = (Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.SUPPORT, Role.VIEWER)
 NEEDED = """
 agents/                                   GET agents:read  POST agents:write
 agents/<slug:slug>/                       GET agents:read  PATCH agents:write  DELETE agents:write
+agents/<slug:slug>/activate/              POST agents:write
+agents/<slug:slug>/apply/                 PUT agents:write
+agents/<slug:slug>/diff/                  GET agents:read
+agents/<slug:slug>/draft/                 PUT agents:write
+agents/<slug:slug>/export/                GET agents:read
+agents/<slug:slug>/publish/               POST agents:write
+agents/<slug:slug>/releases/              GET agents:read
+agents/<slug:slug>/rollback/              POST agents:write
+agents/<slug:slug>/trials/                GET agents:read  POST agents:write
+agents/<slug:slug>/trials/<uuid:trial_id>/ GET agents:read
+agents/<slug:slug>/trials/<uuid:trial_id>/end/ POST agents:write
+agents/<slug:slug>/versions/              GET agents:read
+agents/<slug:slug>/versions/<int:number>/ GET agents:read
 audit.csv                                 GET audit:read
 audit.jsonl                               GET audit:read
 audit/                                    GET audit:read
@@ -66,6 +79,8 @@ conversations/                            GET conversations:read
 conversations/<str:session_id>/           GET conversations:read
 conversations/<str:session_id>/hold/      GET conversations:read  PUT conversations:write  DELETE privacy:write
 conversations/<str:session_id>/items/     GET conversations:read
+features/                                 GET platform:tenants
+features/<slug:name>/                     GET platform:tenants  PATCH platform:tenants
 invitations/                              GET members:read  POST members:write
 invitations/<int:invitation>/             GET members:read  DELETE members:write
 invitations/<int:invitation>/resend/      POST members:write
@@ -75,6 +90,9 @@ keys/<str:key_id>/rotate/                 POST keys:write
 limits/                                   GET limits:read
 limits/end-users/                         GET limits:read  POST limits:write
 limits/end-users/<str:limits_id>/         GET limits:read  PATCH limits:write  DELETE limits:write
+mcp-servers/                              GET agents:read  POST agents:write
+mcp-servers/<slug:label>/                 GET agents:read  PATCH agents:write  DELETE agents:write
+mcp-servers/<slug:label>/tools/           GET agents:write
 me/                                       GET *  PATCH *
 me/leave/                                 POST *
 members/                                  GET members:read
@@ -95,10 +113,18 @@ privacy/exports/<uuid:export_id>/         GET privacy:write  DELETE privacy:writ
 privacy/exports/<uuid:export_id>/file/    GET privacy:write
 privacy/holds/                            GET privacy:write  POST privacy:write
 privacy/holds/<uuid:hold_id>/             GET privacy:write  DELETE privacy:write
+providers/                                GET agents:read  POST agents:write
+providers/<slug:name>/                    GET agents:read  PATCH agents:write  DELETE agents:write
+providers/<slug:name>/check/              POST agents:write
 recording-policy/                         GET settings:read  PATCH settings:write
 recordings/                               GET recordings:read
 recordings/<str:session_id>/              GET recordings:read  DELETE conversations:write
 recordings/<str:session_id>/content/      GET recordings:read
+redaction-policy/                         GET settings:read  PATCH settings:write
+routing-rules/                            GET agents:read  POST agents:write
+routing-rules/<uuid:rule_id>/             GET agents:read  PATCH agents:write  DELETE agents:write
+routing-rules/order/                      GET agents:read  PUT agents:write
+routing-rules/try/                        POST agents:read
 sso/                                      GET settings:read  PUT sso:write  DELETE sso:write
 sso/domains/                              GET settings:read  POST sso:write
 sso/domains/<domain:domain>/              GET settings:read  DELETE sso:write
@@ -114,6 +140,14 @@ tenants/<slug:slug>/retry/                POST platform:tenants
 tenants/<slug:slug>/stripe/               GET platform:plans  PUT platform:plans  DELETE platform:plans
 tenants/<slug:slug>/suspend/              POST platform:tenants
 tenants/<slug:slug>/undelete/             POST platform:tenants
+tool-credentials/                         GET agents:read  POST agents:write
+tool-credentials/<slug:name>/             GET agents:read  PATCH agents:write  DELETE agents:write
+tools/                                    GET agents:read  POST agents:write
+tools/<slug:name>/                        GET agents:read  PATCH agents:write  DELETE agents:write
+tools/<slug:name>/try/                    POST agents:write
+tools/builtin/                            GET agents:read
+tools/import/                             POST agents:write
+tools/python/                             GET agents:read
 usage.csv                                 GET usage:read
 usage/                                    GET usage:read
 usage/calls/                              GET usage:read

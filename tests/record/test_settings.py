@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 ROOMS = ("agents", "agentvoicebox", "celery_workers", "realtime", "speech", "tenants")
 READ = re.compile(
-    r"""["'](AVB_[A-Z0-9_]+|OPENAI_[A-Z_]+|OLLAMA_[A-Z_]+|SENTRY_[A-Z_]+|STRIPE_[A-Z_]+|[A-Z]+_MULTIPROC_DIR|(?:DATABASE|REDIS)_URL)["']"""
+    r"""["'](AVB_[A-Z0-9_]+|(?:OPENAI|OLLAMA|ANTHROPIC|GROQ|AWS)_[A-Z_]+|SENTRY_[A-Z_]+|STRIPE_[A-Z_]+|[A-Z]+_MULTIPROC_DIR|(?:DATABASE|REDIS)_URL)["']"""
 )
 
 

@@ -15,7 +15,9 @@ from django_tenants.utils import tenant_context
 from pytest_django import DjangoDbBlocker
 
 from agents.models import Agent
-from agents.operations import create_agent
+from agents.operations import create_agent, publish_agent
+from agents.providers.models import Provider
+from agents.trials.models import CallOutcome
 from realtime.archive.events import CallEnded, CallStarted, ItemStored
 from realtime.archive.models import Conversation
 from realtime.archive.operations import apply_events
@@ -93,15 +95,18 @@ def build_house(name: str) -> House:
         # The schema outlives the flush that ends a test with committed rows.
         Agent.objects.all().delete()
         Recording.objects.all().delete()
-        # Its sealed column and the keys in memory belong to what the flush took.
+        # Their sealed columns and the keys in memory belong to what the flush took.
         Policy.objects.all().delete()
+        Provider.objects.all().delete()
         for model in (SubjectKey, Erasure, Export, ErasedCall, LegalHold):
             model.objects.all().delete()
         data_keys.cache.forget(tenant.schema_name)
         Conversation.objects.all().delete()
-        create_agent(
+        CallOutcome.objects.all().delete()
+        desk = create_agent(
             slug=f"{name}-desk", name=f"{name.title()} desk", instructions=f"Secret of {name}", is_default=True
         )
+        publish_agent(agent=desk)
         apply_events(call(session_id, f"{name}-desk", [f"hello from {name}", f"welcome to {name}"]))
         sheet = CallSheet(tenant=tenant.schema_name, session_id=session_id, started_at=BEGUN)
         store_part(sheet=sheet, index=0, pcm=BEEP, part_samples=len(BEEP))
