@@ -116,8 +116,8 @@ FIELDS = {
     "response.tools": "in the place of all others, the agent's own included",
     "response.tool_choice": "holds for the first round of calls",
     "response.prompt": STORED,
-    "transcription.delay": "how often words are told while they are said: every `AVB_CALL_GUESS_MS` times 0.5, 0.75, 1, "
-    "1.5 or 2.5; taken and not shown",
+    "transcription.delay": "how often words are told while they are said: every `AVB_CALL_GUESS_MS` times "
+    "0.5, 0.75, 1, 1.5 or 2.5; taken and not shown",
     "transcription.languages": "a single one is the language that is heard; of several the recogniser finds out",
     "transcription.keywords": "words that the recogniser may expect, behind those of `prompt`",
     "transcription.prompt": "words that the recogniser may expect",

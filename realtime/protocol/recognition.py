@@ -71,7 +71,8 @@ class Recognition:
             return
         end, start = self.audio.end, dictation.wording.last.start
         new_ms, long_s = (end - dictation.guessed_to) / SAMPLES_PER_MS, (end - start) / HZ
-        if new_ms < self.call.limits.guess_ms * self.call.config.patience or end < dictation.guess_due or long_s > LONGEST_GUESS_S:
+        patience_ms = self.call.limits.guess_ms * self.call.config.patience
+        if new_ms < patience_ms or end < dictation.guess_due or long_s > LONGEST_GUESS_S:
             return
         self._guessing = dictation
         dictation.guess_id, dictation.guessed_to = self.call.new_id("stt"), end

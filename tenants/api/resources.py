@@ -126,7 +126,7 @@ RECORDING_FIELDS = {
 ROUTING_RULE = "7d3f1b9e-6a57-4f0e-9d2c-0b8a7c6d5e4f"
 CONDITIONS = {
     "channels": ["websocket"],
-    "hours": {"time_zone": "Europe/Berlin", "days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "18:00"},
+    "hours": {"time_zone": "Europe/Berlin", "days": ["mon", "tue", "wed"], "from": "08:00", "to": "18:00"},
     "attributes": {"caller.tier": ["gold", "platinum"]},
     "languages": ["de"],
     "intent": "a reservation, or a change of one",
