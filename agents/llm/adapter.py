@@ -16,7 +16,8 @@ import msgspec
 from agents.egress import client as egress
 from agents.egress.addresses import EgressRefused
 from agents.egress.config import EgressConfig
-from agents.llm.types import Delta, Finished, LlmError, Request
+from agents.llm.types import Delta, Finished, LlmError, Request, TextDelta, ToolCallDelta
+from speech.logs import kind_and_place
 
 CONNECTIONS = 500
 KEPT_CONNECTIONS = 64
@@ -24,6 +25,8 @@ KEPT_S = 60.0
 ANSWER_BYTES = 16 * 1024 * 1024
 ANSWER_S = 600.0
 """An answer is read as fast as it is spoken, so it may take long to come in."""
+EVENT_BYTES = 256 * 1024
+"""Of one event, which is read at once. Models send a few bytes in each, some all arguments of a call."""
 EXHAUST_S = 0.05
 CODES = {401: "llm_auth", 402: "llm_auth", 403: "llm_auth", 408: "llm_timeout", 424: "llm_unavailable",
          425: "llm_unavailable", 429: "llm_rate_limited", 504: "llm_timeout"}  # fmt: skip
@@ -130,10 +133,15 @@ class Adapter:
         try:
             async with aclosing(self.deltas(request)) as deltas:
                 async for delta in deltas:
+                    _check(delta)
                     if isinstance(delta, Finished):
                         yield replace(delta, provider=self.answers_as, model=self.model)
                         return
                     yield delta
+        except (AttributeError, KeyError, TypeError) as error:
+            # Texts where its API has objects, and the like: nobody can read that, and the next model is asked.
+            log.warning("%s sent what its API does not say: %s", self.name, kind_and_place(error))
+            raise LlmError("llm_bad_response", f"{self.name} sent something that its API does not say.") from None
         except httpx2.PoolTimeout as error:
             raise LlmError("llm_rate_limited", f"All connections to {self.name} are in use.") from error
         except httpx2.TimeoutException as error:
@@ -192,6 +200,8 @@ class Adapter:
 
     def read_object(self, payload: str | bytes) -> dict[str, Any]:
         """One event's JSON. Raises LlmError."""
+        if len(payload) > EVENT_BYTES:
+            raise LlmError("llm_bad_response", f"{self.name} sent an event of more than {EVENT_BYTES} bytes.")
         try:
             read = _decode(payload)
         except msgspec.DecodeError:
@@ -199,6 +209,15 @@ class Adapter:
         if not isinstance(read, dict):
             raise LlmError("llm_bad_response", f"{self.name} sent something that is no object.")
         return read
+
+
+def _check(delta: Delta) -> None:
+    """Raises TypeError."""
+    match delta:
+        case TextDelta(str()) | ToolCallDelta(int(), str(), str(), str()) | Finished(str(), int(), int(), int()):
+            pass
+        case _:
+            raise TypeError("a delta of other types")
 
 
 async def exhaust(rest: AsyncIterator[Any]) -> None:

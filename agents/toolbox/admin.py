@@ -97,9 +97,9 @@ class McpServerAdmin(TenantModelAdmin):
 
 @admin.register(Credential)
 class CredentialAdmin(TenantModelAdmin):
-    fields = readonly_fields = ["name", "kind", "config", *TIMES]
+    fields = readonly_fields = ["name", "kind", "config", "hosts", *TIMES]
     may_delete = True
-    list_display = ["name", "kind", "updated_at"]
+    list_display = ["name", "kind", "hosts", "updated_at"]
     search_fields = ["name"]
     list_filter = ["kind"]
     list_per_page = 50

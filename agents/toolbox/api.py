@@ -151,7 +151,7 @@ class OneCredential(ToolboxView):
     @extend_schema(operation_id="update_tool_credential")
     def patch(self, request: Request, name: str) -> Response:
         """Changes the fields that are sent, for calls that begin from now on. Where a secret is sent to changes only
-        together with the secret."""
+        together with the secret; ``hosts`` can be narrowed without."""
         credential = find_credential(name)
         with refusals():
             credential = operations.update_credential(

@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agents.toolbox.errors import ToolboxInvalid
+from agents.toolbox.hosts import is_inside
 from agents.toolbox.models import Credential, CredentialKind
 from agents.tools import credentials as live
-from agents.tools.http import HEADER, OURS, HttpToolInvalid, check_address
+from agents.tools.http import HEADER, OURS, HttpToolInvalid, check_address, origin_of
 
 SECRET_CHARACTERS = 16_384
 TEXT_CHARACTERS = 1_000
@@ -109,8 +110,20 @@ def check_credential(kind: str, config: Any, secret: Any) -> None:
             _check_jwt(shown, hidden)
 
 
-def live_credential(row: Credential) -> live.Credential:
-    """What a call gets; the secret is unsealed here. Raises EncryptionError."""
+def check_use(row: Credential | None, url: str) -> None:
+    """Whether the credential may be sent to where ``url`` is. Raises ToolboxInvalid."""
+    if row is not None and not is_inside(row.hosts, url):
+        where = origin_of(url).partition("://")[2]
+        words = f"{row.name!r} may be sent to {', '.join(row.hosts)} only, which {where} is not: see its hosts."
+        raise ToolboxInvalid({"credential": words})
+
+
+def live_credential(row: Credential | None, url: str) -> live.Credential | None:
+    """What a call gets to ask ``url`` with; the secret is unsealed here. Raises ToolboxInvalid where it may not be sent
+    there, and EncryptionError."""
+    if row is None:
+        return None
+    check_use(row, url)
     config, secret = row.config, row.secret
     match row.kind:
         case CredentialKind.API_KEY:

@@ -60,6 +60,12 @@ class Credential(models.Model):
     kind = models.CharField(max_length=32, choices=CredentialKind)
     config = models.JSONField(default=dict, blank=True, help_text="What may be seen of it, by its kind.")
     secret = EncryptedJSONField()
+    hosts = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Where tools and MCP servers may send it: api.example.com, api.example.com:8443 or *.example.com, "
+        "which is one level below; a host without a port is asked at 443. Empty for anywhere.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, models, transaction
 
-from agents.toolbox.credentials import WHERE, check_credential
+from agents.toolbox.credentials import WHERE, check_credential, check_use
 from agents.toolbox.errors import CredentialInUse, NameTaken, ToolboxInvalid
+from agents.toolbox.hosts import check_hosts, is_inside, is_narrower
 from agents.toolbox.models import Credential, McpServer, Tool
 from agents.toolbox.shapes import check_json, check_parameters, check_request, check_server
 from tenants.audit.operations import changes, record
@@ -20,13 +21,23 @@ SERVER_FIELDS = {
     "label", "url", "headers", "credential", "allowed_tools", "require_approval", "timeout_ms", "calls_per_minute",
     "is_enabled",
 }  # fmt: skip
-CREDENTIAL_FIELDS = {"name", "kind", "config", "secret"}
+CREDENTIAL_FIELDS = {"name", "kind", "config", "secret", "hosts"}
 AUDITED = {
     Tool: ("tool", TOOL_FIELDS),
     McpServer: ("mcp_server", SERVER_FIELDS - {"headers"}),
     Credential: ("tool_credential", CREDENTIAL_FIELDS - {"secret"}),
 }
-JSON_FIELDS = {"parameters", "request", "response", "headers", "allowed_tools", "require_approval", "config", "secret"}
+JSON_FIELDS = {
+    "parameters",
+    "request",
+    "response",
+    "headers",
+    "allowed_tools",
+    "require_approval",
+    "config",
+    "secret",
+    "hosts",
+}
 RESERVED = {"builtin", "import", "python"}
 """Addresses under /api/v1/tools/ that are no tool's."""
 Row = TypeVar("Row", Tool, McpServer, Credential)
@@ -41,7 +52,7 @@ def create_tool(**fields: Any) -> Tool:
 @transaction.atomic
 def update_tool(*, tool: Tool, **fields: Any) -> Tool:
     """Change the named fields only; published agents keep the tool as it was. Raises ToolboxInvalid and NameTaken."""
-    return _save(tool, TOOL_FIELDS, fields)
+    return _save(_lock(tool), TOOL_FIELDS, fields)
 
 
 @transaction.atomic
@@ -60,6 +71,7 @@ def create_mcp_server(**fields: Any) -> McpServer:
 def update_mcp_server(*, server: McpServer, **fields: Any) -> McpServer:
     """Change the named fields only. Headers are sent along to wherever the server is, so with another host they must be
     given anew. Raises ToolboxInvalid and NameTaken."""
+    server = _lock(server)
     if fields.get("url", server.url) != server.url and server.headers and "headers" not in fields:
         raise ToolboxInvalid({"headers": "With another url the headers, which hold secrets, must be given anew."})
     return _save(server, SERVER_FIELDS, fields)
@@ -80,8 +92,13 @@ def create_credential(**fields: Any) -> Credential:
 @transaction.atomic
 def update_credential(*, credential: Credential, **fields: Any) -> Credential:
     """Change the named fields only; calls that begin from now on use it. Where it is sent to, and as what, changes only
-    together with the secret. Raises ToolboxInvalid and NameTaken."""
+    together with the secret; to fewer ``hosts`` it can be bound without. Raises ToolboxInvalid and NameTaken."""
+    credential = _lock(credential)
     if "secret" not in fields:
+        hosts = fields.get("hosts", credential.hosts)
+        check_hosts(hosts)
+        if not is_narrower(hosts, credential.hosts):
+            raise ToolboxInvalid({"secret": "When hosts are added, the secret must be given anew."})
         moved = fields.get("kind", credential.kind) != credential.kind
         config = fields.get("config", credential.config)
         ways = WHERE.get(credential.kind, ())
@@ -103,12 +120,16 @@ def delete_credential(*, credential: Credential) -> None:
         raise CredentialInUse({"name": f"{credential.name} is used by {shown}."}) from error
 
 
+def _lock(row: Row) -> Row:
+    """As it stands in the database: a caller's object may have been changed already, or be older than what another
+    request has written since."""
+    return type(row).objects.select_for_update(of=("self",)).get(pk=row.pk)
+
+
 def _save(row: Row, known: set[str], fields: dict[str, Any]) -> Row:
     if unknown := sorted(fields.keys() - known):
         raise ToolboxInvalid({unknown[0]: "There is no such field."})
-    # As it stands in the database: a caller's object may have been changed already.
-    stored = None if row._state.adding else type(row).objects.select_for_update(of=("self",)).get(pk=row.pk)
-    before = _shown(stored) if stored is not None else None
+    before, called = (None, None) if row._state.adding else (_shown(row), str(row))
     for name, value in fields.items():
         setattr(row, name, value)
     try:
@@ -119,7 +140,7 @@ def _save(row: Row, known: set[str], fields: dict[str, Any]) -> Row:
     if isinstance(row, Tool) and row.name in RESERVED:
         raise ToolboxInvalid({"name": f"{row.name!r} is a word of our addresses: choose another name."})
     check(row)
-    if stored is not None and str(row) != str(stored):
+    if called is not None and str(row) != called:
         raise ToolboxInvalid({_key(row): "Agents and their versions name it so: make another one of that name."})
     try:
         with transaction.atomic():
@@ -138,10 +159,25 @@ def check(row: models.Model) -> None:
         case Tool():
             check_parameters(row.parameters)
             check_request(row.request, row.response, row.parameters)
+            check_use(row.credential, row.request["url"])
         case McpServer():
             check_server(row.url, row.headers, row.allowed_tools, row.require_approval)
+            check_use(row.credential, row.url)
         case Credential():
             check_credential(row.kind, row.config, row.secret)
+            check_hosts(row.hosts)
+            _check_uses(row)
+
+
+def _check_uses(credential: Credential) -> None:
+    """Raises ToolboxInvalid where what names it lies elsewhere."""
+    if not credential.hosts or credential._state.adding:
+        return
+    places = [(tool.name, tool.request["url"]) for tool in credential.tools.all()]
+    places += credential.mcp_servers.values_list("label", "url")
+    if elsewhere := sorted(name for name, url in places if not is_inside(credential.hosts, url)):
+        words = f"{', '.join(elsewhere[:5])} would be elsewhere, with this credential: change what asks there first."
+        raise ToolboxInvalid({"hosts": words})
 
 
 def _record(row: Row, before: dict[str, Any] | None, fields: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from django.db.models import BinaryField, Value
 from django.db.models.functions import Cast
 
 from agents.toolbox.credentials import live_credential
+from agents.toolbox.errors import ToolboxInvalid
 from agents.toolbox.models import Credential, McpServer, Tool
 from agents.tools import builtin
 from agents.tools import types as live
@@ -39,8 +40,8 @@ def resolve_tools(refs: Iterable[JsonObject], *, time_zone: str = "UTC") -> Reso
     """Frozen references as a call needs them, credentials inside; ``time_zone`` is the agent's. At most two queries.
 
     A call is better without a tool than not at all, and a model does not promise what it is not offered: what cannot be
-    had any more (a credential that has gone or does not open, a disabled tool, a Python tool that is not installed) is
-    left out, and a warning in the log names it.
+    had any more (a credential that has gone, does not open or may not be sent there, a disabled tool, a Python tool
+    that is not installed) is left out, and a warning in the log names it.
     """
     refs = list(refs)
     found = _Found(refs)
@@ -61,7 +62,7 @@ def resolve_tools(refs: Iterable[JsonObject], *, time_zone: str = "UTC") -> Reso
                     tools.append(_python_tool(name))
                 case _:
                     tools.append(builtin.make_tool(ref, time_zone=time_zone))
-        except (_Gone, EncryptionError, HttpToolInvalid, builtin.BuiltinInvalid) as error:
+        except (_Gone, EncryptionError, HttpToolInvalid, ToolboxInvalid, builtin.BuiltinInvalid) as error:
             words = "a call begins without %s of type %s: %s"
             log.warning(words, name, ref["type"], error, extra={"tenant_id": connection.schema_name})
     return Resolved(tuple(functions), tuple(tools), tuple(servers))
@@ -121,7 +122,7 @@ class _Found:
         name, definition = ref["name"], _definition(ref)
         if ("off", name) in self._rows:
             raise _Gone("it is disabled")
-        return live_tool(name, definition, self._credential(definition["credential"]))
+        return live_tool(name, definition, self._credential(definition["credential"], definition["request"]["url"]))
 
     def server(self, ref: JsonObject) -> live.McpServer:
         """Raises _Gone."""
@@ -136,15 +137,16 @@ class _Found:
             # Its headers are for where it is now.
             raise _Gone("it has moved to another host since the agent was published")
         headers = McpServer(label=label, headers=sealed).headers
-        return live_server(label, definition, headers, self._credential(definition["credential"]))
+        return live_server(label, definition, headers, self._credential(definition["credential"], definition["url"]))
 
-    def _credential(self, name: str | None) -> LiveCredential | None:
+    def _credential(self, name: str | None, url: str) -> LiveCredential | None:
+        """Raises _Gone, ToolboxInvalid and EncryptionError."""
         if name is None:
             return None
         row = self._credentials.get(name)
         if row is None:
             raise _Gone(f"its credential {name!r} is not there any more")
-        return live_credential(row)
+        return live_credential(row, url)
 
 
 class _Gone(Exception):

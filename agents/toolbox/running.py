@@ -39,8 +39,9 @@ class TooBusy(Exception):
 
 
 def try_tool(tool: Tool, arguments: JsonObject, variables: Mapping[str, str]) -> ToolAnswer:
-    """Runs it as a call would, its limit and its breaker included. Raises TooBusy and EncryptionError."""
-    credential = live_credential(tool.credential) if tool.credential else None
+    """Runs it as a call would, its limit and its breaker included. Raises TooBusy, EncryptionError and ToolboxInvalid,
+    where its credential may not be sent there."""
+    credential = live_credential(tool.credential, tool.request["url"])
     spec = live_tool(tool.name, define_tool(tool), credential)
     context = ToolContext(
         tenant=connection.schema_name,
@@ -55,8 +56,9 @@ def try_tool(tool: Tool, arguments: JsonObject, variables: Mapping[str, str]) ->
 
 
 def list_offered(server: McpServer) -> tuple[ToolSpec, ...]:
-    """What the server offers now. Raises TooBusy, ToolsUnavailable and EncryptionError."""
-    credential = live_credential(server.credential) if server.credential else None
+    """What the server offers now. Raises TooBusy, ToolsUnavailable, EncryptionError and ToolboxInvalid, where its
+    credential may not be sent there."""
+    credential = live_credential(server.credential, server.url)
     live, tenant = live_server(server.label, define_server(server), server.headers, credential), connection.schema_name
     return _run(lambda toolbox: toolbox.list_tools(live, tenant=tenant))
 

@@ -132,9 +132,13 @@ class ToolCredentialSerializer(StrictModelSerializer):
     config = ObjectField(required=False, help_text="What may be seen of it, by its kind.")
     secret = ObjectField(write_only=True, help_text=f"Not shown again. {SECRETS}")
 
+    hosts = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text=Credential._meta.get_field("hosts").help_text
+    )
+
     class Meta:
         model = Credential
-        fields = ["name", "kind", "config", "secret", *TIMES]
+        fields = ["name", "kind", "config", "secret", "hosts", *TIMES]
         read_only_fields = TIMES
         extra_kwargs = {"name": {"validators": Credential._meta.get_field("name").validators}}
 

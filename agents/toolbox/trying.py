@@ -51,7 +51,7 @@ class Try(ToolboxView):
         fails is no error of this request: see ``error``."""
         tool = find_tool(name)
         asked = self.read(ToolTrySerializer)
-        with asking():
+        with refusals(), asking():
             answer = running.try_tool(tool, asked["arguments"], asked["variables"])
         outcome = {"outcome": answer.receipt.outcome, "took_ms": answer.receipt.took_ms}
         record(action="tool.tried", target=tool.name, after=outcome, tenant=connection.schema_name)
@@ -112,7 +112,7 @@ class Offered(ToolboxView):
         """What the MCP server offers at this moment, as far as ``allowed_tools`` lets it."""
         self.refuse_unknown(set())
         server = find_mcp_server(label)
-        with asking():
+        with refusals(), asking():
             found = running.list_offered(server)
         return Response(_page(found))
 

@@ -8,7 +8,8 @@
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +21,9 @@ import msgspec
 from agents.egress.addresses import EgressRefused
 from agents.tools.credentials import NOTHING, Credential, CredentialFailed, Tokens, redact
 from agents.tools.mapping import (
+    MAP_S,
     MappingInvalid,
+    MappingSlow,
     ResponseMapping,
     check_mapping,
     cut,
@@ -49,9 +52,12 @@ PARTS = 64
 FILLED_URL_CHARACTERS = 8_000
 FILLED_HEADER_CHARACTERS = 4_000
 FILLED_BODY_BYTES = 256 * 1024
+FILLED_CHARACTERS = 512 * 1024
+"""Of all values that are put into one request; those of its path count several times."""
 ERROR_CHARACTERS = 500
 LOOP_BYTES = 16 * 1024
-"""An answer of up to this size is read in less than 2 ms; a longer one off the event loop."""
+LOOP_S = 0.002
+"""An answer of up to this size is read on the event loop, if that takes no longer; any other off it."""
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 AUTHORITY = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
@@ -152,7 +158,7 @@ def variables_of(request: JsonObject) -> frozenset[str]:
 
 def prepare(template: RequestTemplate, arguments: Mapping[str, Any], values: Mapping[str, str]) -> Prepared:
     """Raises RequestRefused."""
-    look = partial(look_up, arguments=arguments, values=values)
+    look = _looking_up(arguments, values)
     url = _fill_url(template.url, look)
     query = [pair for name, part in template.query.items() for pair in _pairs(name, fill(part, look))]
     if query:
@@ -204,7 +210,9 @@ async def run_http(
                 timeout=timeout_s,
             )
             read = partial(_read, config.response, response, auth.used if auth else set())
-            outcome = read() if len(response.content) <= LOOP_BYTES else await asyncio.to_thread(read)
+            outcome = await _read_aside(read, len(response.content))
+    except MappingSlow as error:
+        return failure(error.message, sent=sent, healthy=True)
     except (TimeoutError, httpx2.TimeoutException):
         words = f"The service did not answer within {timeout_s:g} s."
         return failure(words, outcome="timeout", sent=sent, healthy=False)
@@ -219,7 +227,16 @@ async def run_http(
     return replace(outcome, sent=sent)
 
 
-def _read(mapping: ResponseMapping, response: httpx2.Response, secrets: set[str]) -> Outcome:
+async def _read_aside(read: Callable[[float], Outcome], size: int) -> Outcome:
+    """Raises MappingSlow."""
+    if size <= LOOP_BYTES:
+        with suppress(MappingSlow):
+            return read(LOOP_S)
+    return await asyncio.to_thread(read, MAP_S)
+
+
+def _read(mapping: ResponseMapping, response: httpx2.Response, secrets: set[str], limit_s: float) -> Outcome:
+    """Raises MappingSlow."""
     status, kind = response.status_code, response.headers.get("content-type", "")
     excerpt = _excerpt(response, kind, secrets)
     answered: JsonObject = {"status": status, "content_type": kind[:100], "bytes": len(response.content)}
@@ -230,7 +247,9 @@ def _read(mapping: ResponseMapping, response: httpx2.Response, secrets: set[str]
         error = ToolError("http_error", message, status)
         return Outcome(error=error, outcome="failed", answered=answered, healthy=status < 500)
     try:
-        output = map_body(mapping, response.content, kind, response.charset_encoding)
+        output = map_body(mapping, response.content, kind, response.charset_encoding, limit_s)
+    except MappingSlow:
+        raise
     except MappingInvalid as error:
         return replace(failure(error.message, healthy=True), answered=answered)
     return Outcome(redact(output, secrets), answered=answered)
@@ -256,6 +275,22 @@ def _error_words(status: int, excerpt: str, retry_after: str) -> str:
     if status >= 500 or not excerpt.strip():
         return f"{words}."  # what a broken server shows of itself is no help to a caller
     return f"{words}: {cut(excerpt.strip(), ERROR_CHARACTERS)}"
+
+
+def _looking_up(arguments: Mapping[str, Any], values: Mapping[str, str]) -> Callable[[str], Any]:
+    """``look_up`` for one request. All that is put in together is bounded before it is: a template may name the same
+    long value a thousand times."""
+    left = FILLED_CHARACTERS
+
+    def look(name: str) -> Any:
+        nonlocal left
+        value = look_up(name, arguments, values)
+        left -= len(to_text(value)) if isinstance(value, str | list | dict) else 0
+        if left < 0:
+            raise RequestRefused("The arguments are too long for this request.")
+        return value
+
+    return look
 
 
 def _fill_url(template: str, look: Any) -> str:

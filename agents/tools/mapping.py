@@ -2,19 +2,24 @@
 
 A tenant writes the path and a stranger the answer, and both meet in a process that other callers share: so a path is
 held to what takes a time in proportion to the answer (rule: one ``..``, one filter, no regular expression, no list of
-selectors), and nothing is read past ``MATCHES``.
+selectors), nothing is read past ``MATCHES``, and all paths of a mapping together have ``MAP_S``.
 """
 
 import json
+import time
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 import msgspec
-from jsonpath import CompoundJSONPath, JSONPath, JSONPathEnvironment, JSONPathError
+from jsonpath import CompoundJSONPath, JSONPath, JSONPathEnvironment, JSONPathError, JSONPathMatch
 
 PATH_CHARACTERS = 300
 FIELDS = 32
+MAP_S = 0.5
+"""Of this thread's own time."""
 MATCHES = 200
 OUTPUT_CHARACTERS = 8_000
 MAX_OUTPUT_CHARACTERS = 32_000
@@ -27,6 +32,7 @@ NEVER = {
     "TOKEN_RE": "'=~'",
 }  # fmt: skip
 CUT = " … (cut: the answer is longer)"
+WRITER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class MappingInvalid(Exception):
@@ -36,6 +42,10 @@ class MappingInvalid(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+
+
+class MappingSlow(MappingInvalid):
+    """There is not the time for it."""
 
 
 class ResponseMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,15 +75,18 @@ def map_answer(mapping: ResponseMapping, answer: Any) -> Any:
         if not mapping.select:
             return _shape(mapping, answer)
         path = compile_path(mapping.select)
-        chosen = [_shape(mapping, match.obj) for match in islice(path.finditer(answer), MATCHES)]
+        chosen = [_shape(mapping, value) for value in _find(path, answer)]
     except (JSONPathError, RecursionError) as error:
         raise MappingInvalid("The answer does not fit its mapping: it is nested too deeply.", "select") from error
     return (chosen[0] if chosen else None) if path.singular_query() else chosen
 
 
-def map_body(mapping: ResponseMapping, body: bytes, content_type: str, charset: str | None = None) -> str:
+def map_body(
+    mapping: ResponseMapping, body: bytes, content_type: str, charset: str | None = None, limit_s: float = MAP_S
+) -> str:
     """What the model reads of a successful answer's body, in at most ``max_characters``. Raises MappingInvalid when a
-    JSON answer was to be mapped and this is none."""
+    JSON answer was to be mapped and this is none; MappingSlow is one."""
+    _ends_s.set(time.thread_time() + limit_s)
     if not body:
         return "Done; the answer has no content."
     wants_json = bool(mapping.select or mapping.fields)
@@ -81,8 +94,9 @@ def map_body(mapping: ResponseMapping, body: bytes, content_type: str, charset: 
     if wants_json or kind.endswith(("/json", "+json")) or not kind:
         try:
             chosen = map_answer(mapping, msgspec.json.decode(body))
-            text = chosen if isinstance(chosen, str) else json.dumps(chosen, ensure_ascii=False, separators=(",", ":"))
-            return cut(text, mapping.max_characters)
+            return cut(
+                chosen if isinstance(chosen, str) else _write(chosen, mapping.max_characters), mapping.max_characters
+            )
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if wants_json:
                 raise MappingInvalid("The answer is not JSON, so nothing of it can be chosen.", "select") from error
@@ -91,6 +105,17 @@ def map_body(mapping: ResponseMapping, body: bytes, content_type: str, charset: 
     if not is_text(kind):
         return f"The answer is {kind[:100] or 'of no known type'}, {len(body)} bytes, which cannot be read here."
     return cut(decode_text(body, charset), mapping.max_characters)
+
+
+def _write(chosen: Any, characters: int) -> str:
+    """As JSON, and no further than a little past ``characters``: what was chosen may hold the same part many times."""
+    pieces, length = [], 0
+    for piece in WRITER.iterencode(chosen):
+        pieces.append(piece)
+        length += len(piece)
+        if length > characters:
+            break
+    return "".join(pieces)
 
 
 def is_text(kind: str) -> bool:
@@ -152,12 +177,44 @@ def _shape(mapping: ResponseMapping, value: Any) -> Any:
 def _value_at(path: JSONPath, value: Any) -> Any:
     if not isinstance(value, dict | list):
         return value if str(path) == "$" else None
-    found = [match.obj for match in islice(path.finditer(value), MATCHES)]
+    found = list(_find(path, value))
     return (found[0] if found else None) if path.singular_query() else found
+
+
+_ends_s: ContextVar[float] = ContextVar("ends_s", default=float("inf"))
+
+
+def _check_time() -> None:
+    """Raises MappingSlow."""
+    if time.thread_time() > _ends_s.get():
+        raise MappingSlow("The answer is too large for its mapping.", "select")
+
+
+class _Match(JSONPathMatch):
+    """Made for each value that a path comes to, chosen or not."""
+
+    def __init__(self, **parts: Any) -> None:
+        _check_time()
+        super().__init__(**parts)
+
+
+def _find(path: JSONPath, value: Any) -> Iterator[Any]:
+    """As ``path.finditer``, which makes the first match, and so all that follow from it, one of its own."""
+    matches: Iterable[JSONPathMatch] = [
+        _Match(filter_context={}, obj=value, parent=None, path="$", parts=(), root=value)
+    ]
+    for segment in path.segments:
+        matches = segment.resolve(matches)
+    return (match.obj for match in islice(matches, MATCHES))
 
 
 class _Environment(JSONPathEnvironment):
     max_recursion_depth = 200
+
+    def is_truthy(self, obj: object) -> bool:
+        """What a filter came to, for each value that it is asked of."""
+        _check_time()
+        return super().is_truthy(obj)
 
     def setup_function_extensions(self) -> None:
         """None: two of the standard's are regular expressions, and a mapping needs none of the others."""

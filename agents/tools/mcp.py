@@ -57,7 +57,11 @@ from agents.tools.types import (
 LISTED_S = 300.0
 """How long what a server offers is known."""
 LISTS = 1_000
+LISTS_BYTES = 64 * 1024 * 1024
+"""Of what is known of all servers together; what was used longest ago is forgotten first."""
 LIST_PAGES = 10
+LISTED = 1_000
+"""Of which ``allowed_tools`` choose."""
 TOOLS = 128
 DESCRIPTION_CHARACTERS = 2_000
 PARAMETERS_BYTES = 16 * 1024
@@ -86,6 +90,7 @@ class _Known:
     listed_at: float = 0.0
     mode: ConnectMode = "auto"
     discovered: DiscoverResult | None = None
+    bytes: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -128,6 +133,8 @@ class McpServers:
             if tools is None:
                 raise NotListed(outcome)
             known.tools, known.listed_at = tools, self._clock()
+            known.bytes = sum(map(_bytes_of, tools))
+            self._forget_oldest()
             return _specs(server, tools)
 
     async def call(self, tool: ToolSpec, arguments: JsonObject, context: ToolContext) -> Outcome:
@@ -229,7 +236,8 @@ class McpServers:
     def _open(self, server: McpServer, tenant: str, identity: str) -> Session:
         known = self._recall(identity)
         http = EgressClient(self._config, self._resolve)
-        http.headers.update(dict(server.headers))
+        # As bytes: what is no header the connection refuses, and then there is somebody who says so.
+        http.headers.update([(name.encode(), value.encode()) for name, value in server.headers])
         auth = self._tokens.auth(server.credential, self._client, tenant=tenant)
         http.auth = auth or NOTHING
         return Session(
@@ -239,9 +247,15 @@ class McpServers:
     def _recall(self, identity: str) -> _Known:
         known = self._known.setdefault(identity, _Known())
         self._known.move_to_end(identity)
-        while len(self._known) > LISTS:
+        if len(self._known) > LISTS:
             self._known.popitem(last=False)
         return known
+
+    def _forget_oldest(self) -> None:
+        kept = sum(known.bytes for known in self._known.values())
+        while kept > LISTS_BYTES and self._known:
+            _, known = self._known.popitem(last=False)
+            kept -= known.bytes
 
     def _forget(self, identity: str) -> None:
         """The list has changed, or seems to have."""
@@ -263,11 +277,25 @@ async def _list(client: Client) -> tuple[Tool, ...]:
     cursor = None
     for _ in range(LIST_PAGES):
         page = await client.list_tools(cursor=cursor)
-        tools += page.tools
+        listed = page.tools[: LISTED - len(tools)]
+        tools += (kept := [tool for tool in listed if not _is_too_long(tool)])
+        if len(kept) < len(page.tools):
+            log.warning("of an MCP server's tools %d are left out: too long, or too many", len(page.tools) - len(kept))
         cursor = page.next_cursor
-        if cursor is None:
+        if cursor is None or len(tools) >= LISTED:
             break
+    for tool in tools:  # which is kept for a while: nobody reads these
+        tool.output_schema = tool.icons = tool.meta = None
     return tuple(tools)
+
+
+def _is_too_long(tool: Tool) -> bool:
+    return len(tool.name) > NAME_CHARACTERS or len(msgspec.json.encode(tool.input_schema)) > PARAMETERS_BYTES
+
+
+def _bytes_of(tool: Tool) -> int:
+    """About what it takes in memory, as JSON."""
+    return len(tool.description or "") + len(msgspec.json.encode(tool.input_schema))
 
 
 def _specs(server: McpServer, tools: tuple[Tool, ...]) -> tuple[ToolSpec, ...]:
@@ -276,10 +304,9 @@ def _specs(server: McpServer, tools: tuple[Tool, ...]) -> tuple[ToolSpec, ...]:
         read_only = bool(tool.annotations and tool.annotations.read_only_hint)
         if server.allowed is not None and not matches(server.allowed, tool.name, read_only):
             continue
-        too_long = len(tool.name) > NAME_CHARACTERS or len(msgspec.json.encode(tool.input_schema)) > PARAMETERS_BYTES
-        if too_long or len(specs) == TOOLS:
-            log.warning("a tool of the MCP server %s is left out: too long, or one too many", server.label)
-            continue
+        if len(specs) == TOOLS:
+            log.warning("the MCP server %s offers more than %d tools: the others are left out", server.label, TOOLS)
+            break
         specs.append(
             ToolSpec(
                 name=tool.name,
@@ -342,8 +369,6 @@ def _outcome_of(fault: BaseException, server: McpServer, statuses: list[int], se
     if isinstance(fault, (httpx2.HTTPError, httpx2.InvalidURL, ConnectionError)):
         words = f"The MCP server {label} cannot be reached ({type(fault).__name__})."
         return Outcome(error=ToolError("http_error", words, UNREACHABLE), outcome="failed", healthy=False)
-    if isinstance(fault, RuntimeError):  # how the official client tells of an answer that breaks its own schema
-        return failure(f"The answer of {label} is not what its own schema says.", healthy=True)
     log.error("an MCP server failed in an unknown way: %s", type(fault).__name__)
     return failure(f"The MCP server {label} failed.", healthy=False)
 

@@ -4,6 +4,7 @@ In this order: the arguments are read and checked, the integration's rate limit 
 the tool runs within its time, the breaker is told. The first that refuses answers.
 """
 
+import asyncio
 import logging
 import time
 from urllib.parse import quote
@@ -33,6 +34,7 @@ from agents.tools.types import (
     ToolSpec,
     ToolsUnavailable,
 )
+from speech.answers import wait_for_answer
 from speech.logs import SECRETS, kind_and_place
 from tenants.limits.counter import Counter
 from tenants.limits.counters import Limiter, LimitsUnavailable
@@ -146,7 +148,8 @@ class LiveToolbox:
             case "python":
                 return await self._python.run(tool.config, arguments, context, tool.timeout_s)
             case "builtin":
-                return run_builtin(tool, arguments, context)
+                # A form's fields have schemas of the tenant's, which may take their time.
+                return await asyncio.to_thread(run_builtin, tool, arguments, context)
             case "consult":  # by whoever runs the call: it needs the models and the agents
                 return failure(f"{tool.name} cannot be asked here.", outcome="refused")
 
@@ -163,7 +166,7 @@ class LiveToolbox:
             cost=1,
         )
         try:
-            answer = await self._limiter.ask([counter])
+            answer = await wait_for_answer(self._limiter.ask([counter]))
         except LimitsUnavailable as error:
             log.warning("calls of tools are not counted for the moment: %s", error)
             return None

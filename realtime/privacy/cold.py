@@ -58,7 +58,8 @@ def freeze_batch(*, days: int, now: datetime) -> int:
 
 def _freeze(conversation: Conversation) -> None:
     tenant, key = connection.schema_name, _object_key(conversation.pk)
-    items = Item.objects.filter(conversation=conversation).order_by("pk")
+    # Read once: what the archive adds meanwhile is not in the object, so it stays where it is.
+    items = list(Item.objects.filter(conversation=conversation).order_by("pk"))
     lines = serializers.serialize("jsonl", items).encode()
     sealed = b"".join(seal_stream(tenant, [gzip.compress(lines)], purpose=PURPOSE))
     storage().put(key, sealed, cold=True)
@@ -71,7 +72,8 @@ def _freeze(conversation: Conversation) -> None:
             "key_version": sealed_version(sealed), "thawed_at": None, "items": lines.count(b"\n"),
         },
     )  # fmt: skip
-    items._raw_delete(items.db)  # nothing refers to an item, so there is nothing to collect
+    gone = Item.objects.filter(pk__in=[item.pk for item in items])
+    gone._raw_delete(gone.db)  # nothing refers to an item, so there is nothing to collect
 
 
 @transaction.atomic

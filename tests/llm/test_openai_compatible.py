@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from agents.llm.adapter import EVENT_BYTES
 from agents.llm.openai_compatible import OpenAiCompatible
 from agents.llm.pool import make_adapter
 from agents.llm.providers import Provider
@@ -221,3 +222,27 @@ async def test_a_model_that_is_known_to_see_nothing_gets_no_image() -> None:
         server.events = chat({"content": "Ok."})
         await read(connect(server, sees=False), SEEN)
         assert server.requests[0]["messages"][0]["content"] == "What is this? [an image that you cannot see]"
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": "abc"},
+        {"choices": [7]},
+        {"choices": [{"delta": "x"}]},
+        {"choices": [{"delta": {"content": ["x"]}}]},
+        {"choices": [{"delta": {"tool_calls": "x"}}]},
+        {"choices": [{"delta": {"tool_calls": [{"index": {}, "function": {"name": "a"}}]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"id": 7, "function": {"name": ["a"]}}]}}]},
+        {"choices": [], "usage": "many"},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": "9"}},
+        {"choices": [{"delta": {"content": "x" * EVENT_BYTES}}]},
+    ],
+    ids=lambda chunk: str(chunk)[:60],
+)
+async def test_what_the_api_does_not_say_is_a_bad_response(chunk: dict[str, Any]) -> None:
+    async with ChatServer() as server:
+        server.events = [json.dumps(chunk), "[DONE]"]
+        with pytest.raises(LlmError) as refused:
+            await read(connect(server))
+    assert refused.value.code == "llm_bad_response"

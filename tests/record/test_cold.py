@@ -191,3 +191,22 @@ def test_another_tenant_sees_none_of_it(aged: World, beta_api: Api) -> None:
     assert beta_api("GET", "conversations/sess_200/")[0] == 404
     with tenant_context(aged.alpha.tenant):
         assert rows("sess_200") == []
+
+
+def test_what_comes_while_a_conversation_is_frozen_stays(aged: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {days: rows(f"sess_{days}") for days in (91, 200)}
+    put = FileStorage.put
+
+    def put_late(self: FileStorage, key: str, data: bytes, **options: Any) -> None:
+        put(self, key, data, **options)
+        for days in before:
+            Item.objects.get_or_create(conversation_id=f"sess_{days}", item_id="item_late")
+
+    monkeypatch.setattr(FileStorage, "put", put_late)
+    freeze_batch(days=90, now=NOW)
+    assert "item_late" in [row["item_id"] for days in before for row in rows(f"sess_{days}")]
+    for days in before:
+        thaw(Conversation.objects.get(pk=f"sess_{days}"))
+        assert {row["item_id"] for row in rows(f"sess_{days}")} == {
+            *(row["item_id"] for row in before[days]), "item_late",
+        }  # fmt: skip

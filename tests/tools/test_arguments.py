@@ -1,5 +1,6 @@
 """What a model writes as arguments, and what it is told when they are wrong."""
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -108,3 +109,82 @@ def test_schemas_are_checked_before_they_are_used() -> None:
 def test_formats(format_: str, good: str, bad: str) -> None:
     assert find_problems(good, {"format": format_}) == []
     assert find_problems(bad, {"format": format_}) == [f"'{bad}' is not a '{format_}'."]
+
+
+async def _longest_wait_ms(schema: Any, value: Any) -> tuple[float, Exception | None]:
+    """How long the event loop was held up meanwhile."""
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.monotonic() - began)
+
+    watching, fault = asyncio.create_task(watch()), None
+    try:
+        await read_arguments(json.dumps(value), schema)
+    except (ArgumentsInvalid, SchemaInvalid) as error:
+        fault = error
+    finally:
+        watching.cancel()
+    return longest * 1000, fault
+
+
+def doubling(levels: int) -> Any:
+    steps = {f"a{level}": {"allOf": [{"$ref": f"#/$defs/a{level + 1}"}] * 2} for level in range(levels)}
+    return {"$ref": "#/$defs/a0", "$defs": {**steps, f"a{levels}": {"type": "object"}}}
+
+
+EVIL = "^(a|aa)+$"
+VICTIM = "a" * 40 + "!"
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        (doubling(40), {}),
+        ({"properties": {"a": {"items": {"pattern": "^(a|aa)+$"}}}}, {"a": ["a" * 20 + "!"] * 2_500}),
+        ({"patternProperties": {EVIL: {}}, "additionalProperties": False}, {VICTIM: 1}),
+        ({"patternProperties": {EVIL: {}}, "additionalProperties": {"type": "string"}}, {VICTIM: 1}),
+    ],
+    ids=["references", "many_patterns", "no_others", "others"],
+)
+async def test_no_schema_holds_up_the_calls_of_others(schema: Any, value: Any) -> None:
+    waited_ms, fault = await _longest_wait_ms(schema, value)
+    assert isinstance(fault, SchemaInvalid)
+    assert waited_ms < 1_000, "it would be minutes, or for ever"
+
+
+@pytest.mark.parametrize("keyword", ["unevaluatedProperties", "unevaluatedItems"])
+async def test_what_cannot_be_stopped_is_not_checked(keyword: str) -> None:
+    assert await read_arguments('{"a": [1]}', {"properties": {"b": {}}, "items": {}, keyword: False}) == {"a": [1]}
+
+
+async def test_many_items_are_told_apart_at_once() -> None:
+    schema = {"properties": {"a": {"type": "array", "uniqueItems": True}}}
+    mixed = [number if number % 2 else str(number) for number in range(6_000)]
+    began = time.thread_time()
+    assert await read_arguments(json.dumps({"a": mixed}), schema) == {"a": mixed}
+    assert time.thread_time() - began < 1
+    assert "has non-unique elements" in await refusal(
+        json.dumps({"a": [1, "1", {"b": 1, "c": 2}, {"c": 2, "b": 1}]}), schema
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"x_1": 1}, ""),
+        ({"known": 1}, ""),
+        ({"other": "text"}, ""),
+        ({"other": 1}, "other: 1 is not of type 'string'."),
+    ],
+)
+async def test_what_is_not_named_has_a_schema_of_its_own(value: Any, words: str) -> None:
+    schema = {"properties": {"known": {}}, "patternProperties": {"^x_": {}}, "additionalProperties": {"type": "string"}}
+    if words:
+        assert words in await refusal(json.dumps(value), schema)
+    else:
+        assert await read_arguments(json.dumps(value), schema) == value

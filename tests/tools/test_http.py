@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from agents.egress.client import EgressClient, open_client
 from agents.egress.config import EgressConfig
+from agents.tools import http
 from agents.tools.credentials import ApiKey, BasicLogin, BearerToken, Credential, Tokens
 from agents.tools.http import (
     HttpToolInvalid,
@@ -343,3 +346,44 @@ async def test_two_tenants_values_do_not_meet(server: HttpServer, client: Egress
     contexts = [replace(CONTEXT, tenant=name, values={"caller.house": name}) for name in ("alpha", "beta") * 5]
     answers = await asyncio.gather(*(run(client, request, context=context) for context in contexts))
     assert [answer.output for answer in answers] == ["alpha", "beta"] * 5
+
+
+async def test_an_answer_that_is_much_to_map_holds_up_nobody(
+    server: HttpServer, client: EgressClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Any = [{"a": [number, number + 1], "b": {"c": number}} for number in range(300)]
+    for _ in range(25):
+        rows = [rows]
+    body = json.dumps(rows).encode()
+    assert len(body) < http.LOOP_BYTES, "it is small enough to be begun with on the event loop"
+    server.answers["/"] = reply(200, body, **JSON)
+    request = {"method": "GET", "url": f"{server.url}/"}
+    mapping = {"select": "$..*", "fields": {f"f{number}": "$..[?@.zz]" for number in range(32)}}
+    on_loop: list[float] = []
+    read = http._read
+
+    def watch(*arguments: Any) -> Any:
+        began = time.thread_time()
+        try:
+            return read(*arguments)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                on_loop.append(time.thread_time() - began)
+
+    monkeypatch.setattr(http, "_read", watch)
+    monkeypatch.setattr(http, "MAP_S", 0.05)
+    outcome = await run(client, request, response=mapping)
+    assert outcome.error is not None
+    assert (outcome.error.message, outcome.healthy) == ("The answer is too large for its mapping.", True)
+    assert outcome.sent["url"] == f"{server.url}/"
+    assert max(on_loop) < 0.1, "it would be seconds"
+
+
+async def test_what_one_request_is_filled_with_is_bounded_before_it_is_built() -> None:
+    request = {"method": "POST", "url": "https://a.example/", "body": ["{{arguments}}"] * 1_800}
+    template = read_http_tool(request).request
+    began = time.thread_time()
+    with pytest.raises(RequestRefused, match="too long for this request"):
+        prepare(template, {"x": "y" * 60_000}, {})
+    assert time.thread_time() - began < 0.2
+    prepare(template, {"x": 1}, {})

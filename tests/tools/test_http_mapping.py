@@ -1,11 +1,22 @@
 """What a model reads of an answer."""
 
 import json
+import time
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 
-from agents.tools.mapping import MATCHES, MappingInvalid, ResponseMapping, check_mapping, map_body
+from agents.tools.mapping import (
+    FIELDS,
+    MATCHES,
+    MappingInvalid,
+    MappingSlow,
+    ResponseMapping,
+    check_mapping,
+    map_body,
+)
 
 ORDER = {"order": {"status": "open", "items": [{"n": 1, "price": 2.5, "tags": ["a"]}, {"n": 2, "price": 9}]}}
 JSON = "application/json; charset=utf-8"
@@ -109,3 +120,38 @@ def test_a_deep_answer_is_refused_where_all_of_it_is_searched() -> None:
         deep = [deep]
     with pytest.raises(MappingInvalid, match="nested too deeply"):
         map_body(ResponseMapping(select="$..a"), json.dumps(deep).encode(), JSON)
+
+
+@pytest.mark.parametrize(
+    ("select", "fields"),
+    [
+        ("$..*", {f"f{number}": "$..[?@.zz]" for number in range(FIELDS)}),
+        ("$..[?@.*.*.*]", {}),
+        ("$[*][*][*][*]", {f"f{number}": "$..*" for number in range(FIELDS)}),
+    ],
+)
+def test_no_mapping_takes_for_ever(select: str, fields: dict[str, str]) -> None:
+    rows: Any = [{"a": [number, number + 1], "b": {"c": number}} for number in range(20_000)]
+    for _ in range(25):
+        rows = [rows]
+    mapping = ResponseMapping(select=select, fields=fields)
+    began = time.thread_time()
+    with suppress(MappingSlow):
+        map_body(mapping, msgspec.json.encode(rows), "application/json", limit_s=0.1)
+    assert time.thread_time() - began < 3
+
+
+def test_no_mapping_makes_much_of_little() -> None:
+    nested: Any = ["x" * 10_000]
+    for _ in range(100):
+        nested = [nested]
+    mapping = ResponseMapping(select="$[*]", fields={f"f{number}": "$..*" for number in range(FIELDS)})
+    began = time.thread_time()
+    text = map_body(mapping, json.dumps(nested).encode(), JSON, limit_s=10)
+    assert len(text) < mapping.max_characters + 100
+    assert time.thread_time() - began < 1, "30 MB would be written, for a few kilobytes"
+
+
+def test_what_takes_too_long_says_so() -> None:
+    with pytest.raises(MappingSlow, match="too large for its mapping"):
+        map_body(ResponseMapping(select="$.a.b"), b'{"a": {"b": 1}}', "application/json", limit_s=-1)

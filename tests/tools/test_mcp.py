@@ -390,3 +390,63 @@ async def test_a_server_that_never_answers(servers: McpServers) -> None:
         with pytest.raises(NotListed, match=r"0\.3 s"):
             await servers.list_tools(server_at(raw.url, timeout_s=0.3), tenant="alpha")
         assert time.monotonic() - began < 2
+
+
+async def test_a_list_that_is_too_long_is_cut_and_does_not_stay(
+    servers: McpServers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mcp, "LISTED", 300)
+    wide = {"type": "object", "title": "x" * (mcp.PARAMETERS_BYTES + 1)}
+    offered = [{"name": f"t{number}", "inputSchema": {"type": "object"}} for number in range(400)]
+    offered[0] |= {"inputSchema": wide}
+    offered[1] |= {"outputSchema": {"type": "object", "title": "x" * 50_000}}
+
+    async with LegacyServer(tools=offered) as (raw, _):
+        found = await tools_of(servers, server_at(raw.url))
+        assert list(found) == [f"t{number}" for number in range(1, 1 + mcp.TOOLS)]
+        assert "tools 101 are left out" in caplog.text
+        (known,) = servers._known.values()
+        assert known.tools is not None
+        assert len(known.tools) == 299
+        assert known.tools[0].output_schema is None
+        last = server_at(raw.url, allowed=McpFilter(frozenset({"t299", "t300"})))
+        assert list(await tools_of(servers, last)) == ["t299"]
+        monkeypatch.setattr(mcp, "LISTS_BYTES", known.bytes + 1)
+        for tenant in ("beta", "gamma"):
+            await servers.list_tools(server_at(raw.url), tenant=tenant)
+        assert len(servers._known) == 1, "what was used longest ago is forgotten first"
+
+
+async def test_what_a_server_says_of_its_answers_is_not_run(servers: McpServers) -> None:
+    evil = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a|aa)+$"}}}
+
+    offered = [{"name": "echo", "inputSchema": {"type": "object"}, "outputSchema": evil}]
+
+    def answers(message: Any) -> bytes:
+        found = {"content": [{"type": "text", "text": "well"}], "structuredContent": {"a": "a" * 60 + "!"}}
+        body = {"jsonrpc": "2.0", "id": message["id"], "result": found}
+        return reply(200, json.dumps(body).encode(), Content_Type="application/json")
+
+    async with LegacyServer(tools=offered, result=answers) as (raw, _):
+        tools = await tools_of(servers, server_at(raw.url))
+        async with asyncio.timeout(5):
+            outcome = await servers.call(tools["echo"], {}, CONTEXT)
+        assert (outcome.output, outcome.error) == ("well", None)
+        assert methods(raw).count("tools/list") == 1, "nor is the list asked for again"
+
+
+async def test_headers_that_cannot_be_sent_are_no_servers(servers: McpServers) -> None:
+    for value in ("ü", "a\r\nX-More: 1", "a\0"):
+        with pytest.raises(NotListed) as refused:
+            await servers.list_tools(server_at("http://127.0.0.1:1/mcp", headers=(("X-A", value),)), tenant="alpha")
+        assert value not in str(refused.value)
+
+
+async def test_a_redirect_is_not_followed(servers: McpServers) -> None:
+    async with http_server() as other, http_server() as first:
+        first.answers["/mcp"] = reply(307, Location=f"{other.url}/mcp")
+        headers = (("Authorization", "Bearer secret"),)
+        with pytest.raises(NotListed):
+            await servers.list_tools(server_at(f"{first.url}/mcp", headers=headers), tenant="alpha")
+        assert first.asked
+        assert other.asked == []
