@@ -171,17 +171,17 @@ def _record_switch(action: str, agent: Agent, before: Mapping[str, Any]) -> None
 def _save(agent: Agent, fields: dict[str, Any]) -> Agent:
     if unknown := sorted(fields.keys() - set(FIELDS)):
         raise AgentInvalid({unknown[0]: ["There is no such field."]})
-    for name, value in fields.items():
-        setattr(agent, name, value)
-    try:
-        # Uniqueness is the database's to decide: asking first would only race.
-        agent.full_clean(validate_unique=False, validate_constraints=False)
-    except ValidationError as error:
-        raise AgentInvalid(_by_place(error)) from error
     try:
         with transaction.atomic():
-            # As it stands in the database: a caller's object may have been changed already.
+            # As it stands in the database: the caller's object may be of yesterday, or changed already.
             known = Agent.objects.select_for_update().filter(pk=agent.pk).first()
+            for name in FIELDS:
+                if name in fields:
+                    setattr(agent, name, fields[name])
+                elif known is not None:
+                    setattr(agent, name, getattr(known, name))
+            # Uniqueness is the database's to decide: asking first would only race.
+            agent.full_clean(validate_unique=False, validate_constraints=False)
             others = list(Agent.objects.filter(is_default=True).exclude(pk=agent.pk)) if agent.is_default else []
             Agent.objects.filter(pk__in=[other.pk for other in others]).update(is_default=False)
             if known is not None:
@@ -189,6 +189,8 @@ def _save(agent: Agent, fields: dict[str, Any]) -> Agent:
                 agent.live_id, agent.standby_id = known.live_id, known.standby_id
             agent.save()
             _record(known, agent, others)
+    except ValidationError as error:
+        raise AgentInvalid(_by_place(error)) from error
     except IntegrityError as error:
         raise SlugTaken(agent.slug) from error
     return agent

@@ -21,6 +21,7 @@ from agents.operations import (
     update_agent,
 )
 from agents.queries import find_agent, find_version
+from agents.shapes import find_faults
 from agents.trials.models import Trial
 from tenants.audit.models import Entry
 from tenants.people.operations import add_member
@@ -262,3 +263,20 @@ def test_who_may_publish(world: World, role: Role, may_write: bool) -> None:
     assert person.api("GET", "agents/alpha-desk/versions/1/")[0] == 200
     assert person.api("POST", "agents/alpha-desk/publish/")[0] == (201 if may_write else 403)
     assert person.api("POST", "agents/alpha-desk/rollback/")[0] == (200 if may_write else 403)
+
+
+def test_two_who_change_different_fields_do_not_undo_each_other(world: World) -> None:
+    with tenant_context(world.alpha.tenant):
+        create_agent(slug="shared", name="Shared")
+        first, second = Agent.objects.get(slug="shared"), Agent.objects.get(slug="shared")
+        update_agent(agent=first, instructions="Be brief.")
+        update_agent(agent=second, greeting="Hello!")
+        agent = Agent.objects.get(slug="shared")
+        assert (agent.instructions, agent.greeting) == ("Be brief.", "Hello!")
+
+
+def test_an_agent_may_collect_several_forms() -> None:
+    fields = {"day": {"type": "string", "format": "date"}}
+    forms = [{"type": "builtin", "name": "collect", "form": form, "fields": fields} for form in ("booking", "bill")]
+    assert list(find_faults("tools", forms)) == []
+    assert [path for path, _ in find_faults("tools", forms[:1] * 2)] == ["tools[1].name"]

@@ -318,7 +318,7 @@ def test_a_call_learns_of_its_tenants_policy_at_the_door(world: World) -> None:
         change_redaction(kinds=["iban"], silence_recordings=False)
     for house, expected in ((world.alpha, Redaction(frozenset({"iban"}), silence=False)), (world.beta, Redaction())):
         visit = read_visit({"authorization": f"Bearer {house.key}"}, [], "model=gpt-realtime")
-        caller, _ = admission._read(credential_of(find_key(house.key)), visit, "sess_x", None, None)
+        caller, *_ = admission._read(credential_of(find_key(house.key)), visit, "sess_x", None, None)
         assert caller.redaction == expected
 
 
