@@ -101,7 +101,7 @@ class Gateway:
         await self.archive.start()
         await self.register.start()
         self.limiter = Limiter(settings.REDIS_URL, settings.REDIS_WRITE_TIMEOUT_S)
-        self.tools = LiveToolbox(egress, self.breakers, self.limiter)
+        self.tools = LiveToolbox(egress, self.breakers, self.limiter, calls_per_tenant=settings.TOOL_CALLS_PER_TENANT)
         ports = Ports(
             listening=self.listening,
             hearing=self.speech,

@@ -303,6 +303,7 @@ API_IDEMPOTENCY_S = env.int("AVB_API_IDEMPOTENCY_S", 86_400, validate=positive)
 API_IDEMPOTENCY_RUNNING_S = env.int("AVB_API_IDEMPOTENCY_RUNNING_S", 60, validate=positive)
 IDEMPOTENCY_ANSWER_BYTES = env.int("AVB_IDEMPOTENCY_ANSWER_BYTES", 16_384, validate=natural)
 IDEMPOTENCY_KEYS = env.int("AVB_IDEMPOTENCY_KEYS", 5_000, validate=positive)
+TOOL_CALLS_PER_TENANT = env.int("AVB_TOOL_CALLS_PER_TENANT", 50, validate=positive)
 TOOL_TRIES = env.int("AVB_TOOL_TRIES", 3, validate=positive)
 API_KEY_TOUCH_INTERVAL_S = env.int("AVB_API_KEY_TOUCH_INTERVAL_S", 60, validate=natural)
 # OpenAI's own limits, but for the length of a recording: 25 MB of silence in FLAC would be days.

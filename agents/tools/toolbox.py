@@ -43,11 +43,20 @@ log = logging.getLogger(__name__)
 
 
 class LiveToolbox:
-    """For one event loop. What is asked of tenants' and clients' addresses goes through the guarded client."""
+    """For one event loop. What is asked of tenants' and clients' addresses goes through the guarded client. Of each
+    tenant ``calls_per_tenant`` run at once: whose tools hang must not take all connections."""
 
     def __init__(
-        self, config: EgressConfig, breakers: Breakers, limiter: Limiter, *, resolve: Resolve = resolve
+        self,
+        config: EgressConfig,
+        breakers: Breakers,
+        limiter: Limiter,
+        *,
+        calls_per_tenant: int = 50,
+        resolve: Resolve = resolve,
     ) -> None:
+        self._calls_per_tenant = calls_per_tenant
+        self._running: dict[str, int] = {}
         self._breakers = breakers
         self._limiter = limiter
         self._client = open_client(config, resolve=resolve)
@@ -87,7 +96,7 @@ class LiveToolbox:
         began_at, began = time.time(), time.monotonic()
         told = "cancelled"
         try:
-            outcome = await self._run(tool, arguments, context)
+            outcome = await self._run_in_turn(tool, arguments, context)
             told = outcome.outcome
         finally:
             took_s = time.monotonic() - began
@@ -110,6 +119,18 @@ class LiveToolbox:
             agent_version=context.agent_version,
         )
         return ToolAnswer("" if outcome.error else outcome.output, receipt, outcome.error)
+
+    async def _run_in_turn(self, tool: ToolSpec, written: str, context: ToolContext) -> Outcome:
+        running = self._running.get(context.tenant, 0)
+        if running >= self._calls_per_tenant:
+            return failure(f"{running} calls of tools are under way already; try again shortly.", outcome="refused")
+        self._running[context.tenant] = running + 1
+        try:
+            return await self._run(tool, written, context)
+        finally:
+            self._running[context.tenant] -= 1
+            if not self._running[context.tenant]:
+                del self._running[context.tenant]
 
     async def _run(self, tool: ToolSpec, written: str, context: ToolContext) -> Outcome:
         """Only cancelling raises."""

@@ -188,6 +188,30 @@ async def test_tools_run_side_by_side(toolbox: LiveToolbox, crm: HttpServer) -> 
     assert time.monotonic() - began < 2.5, "eight times 0.4 s, at once"
 
 
+async def test_one_tenants_slow_tools_take_no_more_than_their_share(valkey_url: str, breakers: RedisBreakers) -> None:
+    def wait_a_little() -> str:
+        """Waits."""
+        time.sleep(0.5)
+        return "done"
+
+    def answer() -> str:
+        """Answers."""
+        return "at once"
+
+    limiter = Limiter(valkey_url, 2.0)
+    toolbox = LiveToolbox(CONFIG, breakers, limiter, calls_per_tenant=2)
+    held, quick = python_tool(wait_a_little), python_tool(answer)
+    running = [asyncio.create_task(toolbox.run(held, "{}", CONTEXT)) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    assert "2 calls of tools are under way" in failed(await toolbox.run(quick, "{}", CONTEXT))
+    other = replace(CONTEXT, tenant="beta")
+    assert (await toolbox.run(quick, "{}", other)).error is None
+    await asyncio.gather(*running)
+    assert (await toolbox.run(quick, "{}", CONTEXT)).error is None
+    await toolbox.stop()
+    await limiter.stop()
+
+
 async def test_a_cancelled_call_leaves_the_breaker_as_it_was(
     toolbox: LiveToolbox, crm: HttpServer, breakers: RedisBreakers
 ) -> None:
