@@ -61,7 +61,7 @@ class AgentUnknown(AgentRefused):
     code = "agent_not_found"
 
     def __init__(self, slug: str) -> None:
-        super().__init__(f"There is no agent {slug!r}.")
+        super().__init__(f"There is no agent {slug[:64]!r}.")
         self.slug = slug
 
 

@@ -47,9 +47,11 @@ __all__ = [
     "admit_credential",
     "admit_key_id",
     "find_agent",
+    "find_caller",
     "find_credential",
     "find_maker",
     "find_version",
+    "limit_statements",
     "list_agents",
     "list_versions",
     "load_spec",
@@ -128,7 +130,14 @@ def admit_key_id(key_id: str, agent_slug: str | None) -> Caller:
     return admit_credential(find_maker("key", key_id, ""), agent_slug)
 
 
-def admit_credential(
+def admit_credential(credential: Credential, agent_slug: str | None, end_user: str = "") -> Caller:
+    """The same where the credential is at hand."""
+    with schema_context(credential.tenant), transaction.atomic():
+        limit_statements()
+        return find_caller(credential, agent_slug, end_user)
+
+
+def find_caller(
     credential: Credential,
     agent_slug: str | None,
     end_user: str = "",
@@ -139,7 +148,8 @@ def admit_credential(
     values: Mapping[str, str] | None = None,
     active: tuple[str, str] | None = None,
 ) -> Caller:
-    """The same where the credential is at hand: only the agent, and what the end user was limited to, is read.
+    """Inside the schema of the credential's tenant, and a transaction: only the agent, and what the end user was
+    limited to, is read.
 
     Who answers: the agent that is named, else the credential's own, else whom the tenant's routing rules choose, else
     the default agent, else a plain assistant. ``active`` is (whom this end user called, who serves them since): the
@@ -153,22 +163,20 @@ def admit_credential(
     known = {**(values or {}), "call.id": session_id, "call.channel": channel}
     if end_user:
         known["caller.id"] = end_user
-    with schema_context(credential.tenant), transaction.atomic():
-        _limit_statements()
-        limits = end_user_limits(end_user)
-        named = agent_slug or credential.agent
-        if named:
-            choice = Choice(named)
-        else:
-            choice = choose_agent(channel=channel, attributes=known, now=timezone.now())
-        subject = end_user or session_id
-        spec = _load(choice.agent, subject, known, version)
-        entry, rules = spec.slug, choice.rules
-        if active is not None and active[0] == entry and active[1] != entry and not version:
-            try:
-                spec, rules = replace(_load(active[1], subject, known), greeting=""), ()
-            except (AgentRefused, VariableMissing, RenderedTooLong) as error:
-                log.info("a call goes to %r again: %s", entry, type(error).__name__)
+    limits = end_user_limits(end_user)
+    named = agent_slug or credential.agent
+    if named:
+        choice = Choice(named)
+    else:
+        choice = choose_agent(channel=channel, attributes=known, now=timezone.now())
+    subject = end_user or session_id
+    spec = _load(choice.agent, subject, known, version)
+    entry, rules = spec.slug, choice.rules
+    if active is not None and active[0] == entry and active[1] != entry and not version:
+        try:
+            spec, rules = replace(_load(active[1], subject, known), greeting=""), ()
+        except (AgentRefused, VariableMissing, RenderedTooLong) as error:
+            log.info("a call goes to %r again: %s", entry, type(error).__name__)
     return Caller(
         tenant=credential.tenant,
         key_id=credential.id,
@@ -190,7 +198,7 @@ def _load(slug: str | None, subject: str, values: Mapping[str, str], version: st
 def find_credential(secret: str, address: str) -> Credential:
     """What an API key, or an OAuth client's access token, opens; its use is noted. Raises KeyRefused."""
     with schema_context(get_public_schema_name()), transaction.atomic():
-        _limit_statements()
+        limit_statements()
         if looks_like_token(secret):
             return credential_of_client(find_client_principal(secret, address))
         key = find_key(secret)
@@ -201,7 +209,7 @@ def find_credential(secret: str, address: str) -> Credential:
 def find_maker(kind: Kind, maker_id: str, tenant: str) -> Credential:
     """What whoever made a client secret may open now: a secret is worth what its maker is. Raises KeyRefused."""
     with schema_context(get_public_schema_name()), transaction.atomic():
-        _limit_statements()
+        limit_statements()
         if kind == "person":
             return find_member_credential(maker_id, tenant)
         if kind == "client":
@@ -211,6 +219,7 @@ def find_maker(kind: Kind, maker_id: str, tenant: str) -> Credential:
         return credential_of(key)
 
 
-def _limit_statements() -> None:
+def limit_statements() -> None:
+    """What a call waits for is read in time or not at all: until the end of the transaction."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = %s", [settings.POSTGRES_READ_TIMEOUT_MS])

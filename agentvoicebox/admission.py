@@ -13,12 +13,13 @@ from django.db import transaction
 from django_tenants.utils import schema_context
 
 from agents.prompts import CANNOT, PromptInvalid, fill_prompt, refusal_code
-from agents.queries import AgentUnknown, admit_credential, find_maker
+from agents.queries import AgentUnknown, find_caller, find_maker, limit_statements
 from agents.spec import Caller
 from realtime.privacy.redaction_policy import read_redaction
 from realtime.protocol.events import JsonObject
 from realtime.recordings.queries import records_call
 from realtime.rest.authentication import note_use
+from realtime.rest.sealed_tools import unseal_tools
 from realtime.runtime.active_agents import ActiveAgent, ActiveAgents
 from realtime.runtime.door import (
     CLOSE_TRY_AGAIN,
@@ -35,6 +36,7 @@ from realtime.runtime.door import (
 )
 from realtime.runtime.keys import Keys, TooManyUnknown
 from realtime.runtime.secrets import ClientSecret, ClientSecrets, SecretsUnavailable, is_client_secret
+from tenants.encryption.errors import EncryptionError
 from tenants.features.flags import Feature
 from tenants.features.queries import is_enabled
 from tenants.keys.credential import Credential
@@ -71,7 +73,7 @@ class Admissions:
             if type(error) is InvalidKey:
                 raise wrong_key(visit.key) from None
             raise Refusal(error.code, error.message, CLOSE_UNAUTHENTICATED) from None
-        except (DatabaseError, SecretsUnavailable, LimitsUnavailable) as error:
+        except (DatabaseError, SecretsUnavailable, LimitsUnavailable, EncryptionError) as error:
             log.warning("no call can be let in: %s", type(error).__name__)
             raise try_again() from error
 
@@ -93,14 +95,16 @@ class Admissions:
             asked = visit
         end_user = asked.end_user
         active = await self._active.recall(credential.tenant, asked.channel, end_user)
-        session = secret.session if secret is not None else None
         caller: Caller
-        caller, instructions = await database_sync_to_async(_read)(credential, asked, session_id, active, session)
+        caller, session, instructions = await database_sync_to_async(_read)(
+            credential, asked, session_id, active, secret
+        )
         party = credential.party(end_user, caller.limits)
         if secret is None:
             admission = Admission(caller, party, visit.model, visit.transcription)
         else:
-            admission = replace(admit_with_secret(visit, secret, caller, party), instructions=instructions)
+            admission = admit_with_secret(visit, secret, caller, party)
+            admission = replace(admission, session=session, instructions=instructions)
         await self._count(credential, party, session_id, visit.address)
         return replace(admission, key_kind=credential.kind)
 
@@ -122,28 +126,30 @@ class Admissions:
 
 
 def _read(
-    credential: Credential, asked: Visit, session_id: str, active: ActiveAgent | None, session: JsonObject | None
-) -> tuple[Caller, str | None]:
-    """Who calls, with whether their tenant has the call recorded; and the instructions of the stored prompt that a
-    client secret's session names. Raises Refusal, and what ``admit_credential`` does."""
-    if asked.dialect == "beta" and not is_enabled(Feature.REALTIME_BETA, credential.tenant):
-        raise no_beta()
-    caller = admit_credential(
-        credential,
-        asked.agent,
-        asked.end_user,
-        version=asked.version,
-        session_id=session_id,
-        channel=asked.channel,
-        values=asked.values,
-        active=active,
-    )
-    with schema_context(caller.tenant), transaction.atomic():
+    credential: Credential, asked: Visit, session_id: str, active: ActiveAgent | None, secret: ClientSecret | None
+) -> tuple[Caller, JsonObject | None, str | None]:
+    """Who calls, with whether their tenant has the call recorded; a client secret's session, and the instructions of
+    the stored prompt that it names. Raises Refusal, SecretsUnavailable, and what ``find_caller`` does."""
+    with schema_context(credential.tenant), transaction.atomic():
+        limit_statements()
+        if asked.dialect == "beta" and not is_enabled(Feature.REALTIME_BETA, credential.tenant):
+            raise no_beta()
+        caller = find_caller(
+            credential,
+            asked.agent,
+            asked.end_user,
+            version=asked.version,
+            session_id=session_id,
+            channel=asked.channel,
+            values=asked.values,
+            active=active,
+        )
         record, redaction = records_call(caller.agent.record), read_redaction()
+        session = None if secret is None else unseal_tools(secret.tenant, secret.session, secret.sealed)
         prompt, words = (session or {}).get("prompt"), None
         if prompt:
             words = fill_prompt(prompt, subject=asked.end_user or session_id, values=caller.values)
-    return replace(caller, agent=replace(caller.agent, record=record), redaction=redaction), words
+    return replace(caller, agent=replace(caller.agent, record=record), redaction=redaction), session, words
 
 
 def _refuse_agent(error: Exception, visit: Visit) -> Refusal:

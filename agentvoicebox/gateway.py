@@ -74,7 +74,10 @@ class Gateway:
             waiting_max=settings.TURN_WAITING,
         )
         self.speech = RemoteSpeech(
-            settings.REDIS_URL, submit, gateway_id, Patience(read_s=settings.REDIS_READ_TIMEOUT_S)
+            settings.REDIS_URL,
+            submit,
+            gateway_id,
+            Patience(answer_s=settings.SPEECH_ANSWER_S, read_s=settings.REDIS_READ_TIMEOUT_S),
         )
         self.register = SessionRegister(settings.REDIS_URL, gateway_id, write_timeout_s=settings.REDIS_WRITE_TIMEOUT_S)
         self.archive = RedisArchive(

@@ -110,6 +110,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "tenants.middleware.PersonMiddleware",
+    "tenants.limits.middleware.PersonThrottle",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
@@ -159,6 +160,7 @@ if POSTGRES_POOL_SIZE:
 
 # --- Redis ---
 REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0") if DEV else env.str("REDIS_URL")
+SPEECH_ANSWER_S = env.float("AVB_SPEECH_ANSWER_S", 10.0, validate=validate.Range(min=0.1))
 REDIS_READ_TIMEOUT_S = env.int("AVB_REDIS_READ_TIMEOUT_MS", 100, validate=positive) / 1000
 REDIS_WRITE_TIMEOUT_S = env.int("AVB_REDIS_WRITE_TIMEOUT_MS", 500, validate=positive) / 1000
 CHANNEL_LAYERS = {

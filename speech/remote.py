@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from speech import audio, jobs
+from speech.answers import wait_for_answer
 from speech.engines import TTS_HZ, Heard, Pcm, Segment, SpeechFailed, SpokenChunk, Transcript, Word
 from speech.replies import Inbox, Replies
 from speech.tts.voices import resolve_voice
@@ -321,7 +322,8 @@ class _Errand(Generic[AnyJob]):
     async def _is_done(self) -> bool:
         try:
             async with asyncio.timeout(self._patience.read_s):
-                lease = await self._speech._redis.get(jobs.lease_key(self._job.tenant, self._job.job_id))
+                key = jobs.lease_key(self._job.tenant, self._job.job_id)
+                lease = await wait_for_answer(self._speech._redis.get(key))
         except (RedisError, OSError):
             return False
         return bool(lease == b"done")
@@ -334,9 +336,8 @@ class _Errand(Generic[AnyJob]):
         if len(self._failed) > self._patience.retries:
             raise SpeechFailed(f"{self._queue}_failed", "part of the answer was lost")
         try:
-            await self._speech._redis.unlink(
-                jobs.lease_key(job.tenant, job.job_id), jobs.out_key(job.tenant, job.job_id)
-            )
+            keys = jobs.lease_key(job.tenant, job.job_id), jobs.out_key(job.tenant, job.job_id)
+            await wait_for_answer(self._speech._redis.unlink(*keys))
         except (RedisError, OSError) as error:
             raise SpeechFailed(UNAVAILABLE, "Redis does not answer") from error
         await self._submit_again()
@@ -365,7 +366,7 @@ class _Errand(Generic[AnyJob]):
             async with asyncio.timeout(self._patience.outage_s):
                 if self._utterance:
                     key = jobs.audio_key(job.tenant, job.job_id)
-                    await speech._redis.set(key, self._utterance, ex=jobs.JOB_TTL_S)
+                    await wait_for_answer(speech._redis.set(key, self._utterance, ex=jobs.JOB_TTL_S))
                 await asyncio.get_running_loop().run_in_executor(
                     speech._submitting,
                     speech._submit,
@@ -388,7 +389,7 @@ class _Errand(Generic[AnyJob]):
         try:
             while True:
                 async with asyncio.timeout(self._patience.read_s):
-                    entries = await self._speech._redis.xrange(key, min=after, count=REPLAYED_AT_ONCE)
+                    entries = await wait_for_answer(self._speech._redis.xrange(key, min=after, count=REPLAYED_AT_ONCE))
                 for _, fields in entries:
                     with contextlib.suppress(msgspec.DecodeError):  # as good as missing
                         frames.append(jobs.decode_frame(fields[b"f"]))

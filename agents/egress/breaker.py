@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from agents.egress.metrics import BREAKERS
+from speech.answers import wait_for_answer
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +261,7 @@ class RedisBreakers:
         now = "" if self._clock_ms is None else self._clock_ms()
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await getattr(self._clients[loop], step)([key], [now, *arguments])
+                return await wait_for_answer(getattr(self._clients[loop], step)([key], [now, *arguments]))
         except (TimeoutError, RedisError, OSError) as error:
             self._away_until = time.monotonic() + REDIS_RETRY_S
             log.warning("circuit breakers are counted by this process alone: %s", type(error).__name__)

@@ -1,5 +1,6 @@
 """What was said, for the owners and admins of the tenant whose host this is. Nobody can change it here."""
 
+import json
 from typing import Any
 
 from django.conf import settings
@@ -23,28 +24,29 @@ class LatestItems(BaseInlineFormSet):
             self._latest, self.left_out = load_items(self.instance, limit=settings.API_MAX_ITEMS)
         return self._latest
 
+    def shown(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "who": item.role or item.type,
+                "by": f"{item.agent}@{item.agent_version}" if item.agent_version else item.agent,
+                "text": item.text,
+                "status": item.status,
+                "created_at": item.created_at,
+                "details": _details(item),
+            }
+            for item in self.get_queryset()
+        ]
+
 
 class ItemInline(TabularInline):
+    """Read as a list of what was said, by ``admin/archive/items.html``: what a tool call left is folded away."""
+
     model = Item
     formset = LatestItems
     template = "admin/archive/items.html"
-    fields = readonly_fields = [
-        "role",
-        "text",
-        "created_at",
-        "status",
-        "type",
-        "spoken_by",
-        "audio_ms",
-        "timings_ms",
-        "receipt",
-    ]
+    fields = readonly_fields = ["text"]
     extra = 0
     can_delete = False
-
-    @admin.display(description="Agent")
-    def spoken_by(self, item: Item) -> str:
-        return f"{item.agent}@{item.agent_version}" if item.agent_version else item.agent
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return manages_tenant(request)
@@ -54,6 +56,16 @@ class ItemInline(TabularInline):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def _details(item: Item) -> list[tuple[str, str]]:
+    """Title and text of each."""
+    times = [f"audio: {item.audio_ms} ms"] if item.audio_ms else []
+    times += [f"{name}: {value} ms" for name, value in item.timings_ms.items()]
+    found = [("Timings", "\n".join(times))] if times else []
+    if item.receipt:
+        found.append(("Receipt", json.dumps(item.receipt, ensure_ascii=False, indent=2)))
+    return found
 
 
 @admin.register(Conversation)

@@ -4,7 +4,9 @@
 2. People say a long number in several turns. So a turn is looked at together with those before it, and one that was
    written down already is written down once more.
 3. Of an answer that was cut off in the middle of something personal the beginning of that is personal, too.
-4. What cannot be looked at is not kept.
+4. Agents read numbers back, in pieces. What repeats digits of something personal that the caller has said is personal,
+   also where that turns out later.
+5. What cannot be looked at is not kept.
 """
 
 import json
@@ -14,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents.guard.detectors import Span, find
+from agents.guard.detectors import Span, digits_of, find, find_echoes
 from realtime.protocol import effects as do
 
 TURNS = 6
@@ -25,7 +27,11 @@ MOST_CHARACTERS = 100_000
 LEFT_OUT = "[left out: too long to be looked through]"
 BETWEEN = ", "
 ANSWERS = 16
-"""So many answers back it is known what one said before it was cut."""
+"""So many answers back it is known what one said before it was cut, and what it repeated."""
+LOOKED_BACK = 3_000
+"""So many characters of them, the latest, are looked at again when a number turns out to be personal: a millisecond."""
+KNOWN = 32
+"""So many personal numbers of the caller are remembered, the latest."""
 MARGIN = 7_200
 """What is silent beside a caller's word, in samples: recognisers tell times of words to about 0.3 s."""
 ALL_SAMPLES = 1 << 62
@@ -39,6 +45,7 @@ KEPT_OF_RECEIPTS = frozenset(
     ["tool", "kind", "integration", "outcome", "began_at", "took_ms", "agent", "agent_version"]
 )
 """Fields that say what something is, and hold nobody's words."""
+VALUE_WEIGHT, JSON_WEIGHT = 20, 20
 NAMED = "The field that is called {} holds: "
 
 
@@ -134,13 +141,24 @@ class _Turn:
     spans: tuple[Span, ...] = ()
 
 
+@dataclass(slots=True)
+class _Answer:
+    """``turn`` as it is now; ``whole`` and its spans as it was before it was cut."""
+
+    turn: _Turn
+    whole: str
+    spans: tuple[Span, ...]
+
+
 class Redactor:
     """One call's. ``kinds`` of ``agents.guard.detectors``."""
 
     def __init__(self, kinds: Collection[str]) -> None:
         self._kinds = frozenset(kinds)
         self._turns: deque[_Turn] = deque(maxlen=TURNS)
-        self._answers: OrderedDict[str, tuple[str, tuple[Span, ...]]] = OrderedDict()
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        self._known: OrderedDict[str, str] = OrderedDict()
+        self._learned = False
 
     def take(self, store: do.Store, timings_ms: dict[str, float]) -> list[Kept]:
         """The item as it may leave, and earlier ones of which more turns out to be personal."""
@@ -148,33 +166,67 @@ class Redactor:
         if words is None:
             return [self._keep(store, timings_ms, None, None)]
         if store.item.get("role") != "user":
-            return [self._keep(store, timings_ms, words, self._look_at_answer(store.item["id"], words))]
+            return [self._keep(store, timings_ms, words, self._look_at_answer(_Turn(store, timings_ms, words)))]
         known = next((turn for turn in self._turns if turn.store.item["id"] == store.item["id"]), None)
         if known is None:
             known = _Turn(store, timings_ms, words)
             self._turns.append(known)
         known.store, known.timings_ms, known.text, known.spans = store, timings_ms, words, ()
-        return self._look_together(known)
+        return [*self._look_together(known), *self._look_back()]
 
     def forget(self, item_id: str) -> None:
         """It is deleted: nothing of it leaves any more."""
         self._answers.pop(item_id, None)
         self._turns = deque((turn for turn in self._turns if turn.store.item["id"] != item_id), TURNS)
 
-    def _look_at_answer(self, item_id: str, words: str) -> tuple[Span, ...]:
-        spans = tuple(find(words[:MOST_CHARACTERS], self._kinds))
-        whole, known = self._answers.get(item_id, ("", ()))
-        if whole.startswith(words):
-            cut = [replace(span, end=min(span.end, len(words))) for span in known if span.start < len(words)]
-            return merge(spans, cut)
-        self._answers[item_id] = (words, spans)
-        if len(self._answers) > ANSWERS:
-            self._answers.popitem(last=False)
-        return spans
+    def _look_at_answer(self, turn: _Turn) -> tuple[Span, ...]:
+        words = turn.text
+        spans = find(words[:MOST_CHARACTERS], self._kinds)
+        turn.spans = merge(spans, find_echoes(words[:MOST_CHARACTERS], self._known))
+        answer = self._answers.get(turn.store.item["id"])
+        if answer is not None and answer.whole.startswith(words):
+            cut = [replace(span, end=min(span.end, len(words))) for span in answer.spans if span.start < len(words)]
+            turn.spans = merge(turn.spans, cut)
+            answer.turn = turn
+        else:
+            self._answers[turn.store.item["id"]] = _Answer(turn, words, turn.spans)
+            if len(self._answers) > ANSWERS:
+                self._answers.popitem(last=False)
+        return turn.spans
+
+    def _look_back(self) -> list[Kept]:
+        """Answers that have repeated what is known to be personal only now."""
+        kept: list[Kept] = []
+        if not self._learned:
+            return kept
+        self._learned = False
+        left = LOOKED_BACK
+        for answer in reversed(self._answers.values()):
+            turn = answer.turn
+            left -= len(answer.whole)
+            if left < 0:
+                break
+            spans = merge(turn.spans, find_echoes(turn.text, self._known))
+            if spans != turn.spans:
+                turn.spans = spans
+                answer.spans = merge(answer.spans, find_echoes(answer.whole, self._known))
+                kept.append(self._keep(turn.store, turn.timings_ms, turn.text, spans))
+        return kept
+
+    def _learn(self, text: str, spans: Collection[Span]) -> None:
+        """What agents may repeat of it."""
+        for span in spans:
+            if digits := digits_of(text[span.start : span.end]):
+                self._learned = self._learned or digits not in self._known
+                self._known[digits] = span.kind
+                self._known.move_to_end(digits)
+        while len(self._known) > KNOWN:
+            self._known.popitem(last=False)
 
     def _look_together(self, newest: _Turn) -> list[Kept]:
         own = find(newest.text[:MOST_CHARACTERS], self._kinds)
         newest.spans = tuple(own)
+        self._learn(newest.text, own)
         changed = {newest.store.item["id"]}
         together: list[_Turn] = []
         for turn in reversed(self._turns):
@@ -197,6 +249,7 @@ class Redactor:
         """What is found in all of them, by the turn; of each what lies in it."""
         text = BETWEEN.join(turn.text for turn in turns)
         found, at = find(text, self._kinds), 0
+        self._learn(text, found)
         by_turn: list[list[Span]] = []
         for turn in turns:
             end = at + len(turn.text)
@@ -236,11 +289,11 @@ def silent_stretches(kept: Kept) -> list[tuple[int, int]]:
     it where nobody knows its words, or when some of them were said."""
     store = kept.store
     by_caller = store.item.get("role") == "user"
-    if (store.heard is None) if by_caller else (store.item.get("role") != "assistant"):
+    if not (whole := whole_of(store)):
         return []
-    everything = store.heard or (0, ALL_SAMPLES)
+    [everything] = whole
     if kept.spans is None:
-        return [everything] if by_caller else []
+        return whole if by_caller else []
     found = []
     for span in kept.spans:
         places = [place for place in store.places if place.start < span.end and span.start < place.end]
@@ -252,24 +305,41 @@ def silent_stretches(kept: Kept) -> list[tuple[int, int]]:
     return found
 
 
+def whole_of(store: do.Store) -> list[tuple[int, int]]:
+    """All of an item's audio, as ``silent_stretches`` has it; nothing where it has none."""
+    by_caller = store.item.get("role") == "user"
+    if (store.heard is None) if by_caller else (store.item.get("role") != "assistant"):
+        return []
+    return [store.heard or (0, ALL_SAMPLES)]
+
+
 def words_of(item: dict[str, Any]) -> str | None:
-    """What was said in an item; None where nothing was, or nobody knows."""
-    parts = item.get("content", ())
-    return next((part["transcript"] for part in parts if isinstance(part.get("transcript"), str)), None)
+    """What was said or written in an item; None where nothing was, or nobody knows."""
+    return next((part[name] for part in item.get("content", ()) if (name := _words_in(part))), None)
 
 
-def weight(value: Any) -> int:
-    """About how many characters would be looked through."""
+def _words_in(part: dict[str, Any]) -> str:
+    """The field that has the words; empty where none has."""
+    return next((name for name in ("transcript", "text") if isinstance(part.get(name), str)), "")
+
+
+def weight(value: Any, depth: int = 0) -> int:
+    """About how many characters it is as long to look through: each text and number begins anew, and JSON in a text is
+    many of them."""
     if isinstance(value, str):
-        return len(value)
+        return VALUE_WEIGHT + len(value) * (JSON_WEIGHT if value.lstrip()[:1] in ("{", "[") else 1)
+    if depth > DEEPEST:
+        return MOST_CHARACTERS
     if isinstance(value, dict):
-        return sum(weight(entry) for entry in value.values())
-    return sum(map(weight, value)) if isinstance(value, list | tuple) else 1
+        return sum(len(str(key)) + weight(entry, depth + 1) for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return sum(weight(entry, depth + 1) for entry in value)
+    return VALUE_WEIGHT
 
 
 def with_words(item: dict[str, Any], words: str) -> dict[str, Any]:
     """The item with these in the place of what ``words_of`` tells of it."""
     content = list(item["content"])
-    place = next(place for place, part in enumerate(content) if isinstance(part.get("transcript"), str))
-    content[place] = {**content[place], "transcript": words}
+    place = next(place for place, part in enumerate(content) if _words_in(part))
+    content[place] = {**content[place], _words_in(content[place]): words}
     return {**item, "content": content}

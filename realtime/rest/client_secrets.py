@@ -18,6 +18,7 @@ from realtime.rest.authentication import KeyHolder, authenticate, read_in_tenant
 from realtime.rest.body import read_json
 from realtime.rest.errors import ApiError, endpoint, new_id
 from realtime.rest.ports import installed
+from realtime.rest.sealed_tools import seal_tools
 from realtime.runtime import door
 from realtime.runtime.secrets import BETA_DEFAULT_S, DEFAULT_S, LONGEST_S, SHORTEST_S, ClientSecret
 from tenants.features.flags import Feature
@@ -103,7 +104,7 @@ async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[s
         raise Invalid("insufficient_scope", f"To name a version takes the scope {Scope.AGENTS_READ}.", "session.model")
     try:
         values = caller_values(session)
-        agent, words = await read_in_tenant(holder, lambda: _read(holder, named, values, session.get("prompt")))
+        agent, words, kept, sealed = await read_in_tenant(holder, lambda: _read(holder, named, values, session))
     except CANNOT as error:
         raise _refuse(error, model, named) from error
     except PromptInvalid as error:
@@ -124,7 +125,8 @@ async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[s
         kind=holder.kind,
         agent=named.slug or None,
         version=named.version,
-        session=session,
+        session=kept,
+        sealed=sealed,
         expires_at=expires_at,
         end_user=holder.party.end_user,
         values=values,
@@ -133,14 +135,17 @@ async def _create(holder: KeyHolder, session: JsonObject, ttl_s: int) -> tuple[s
 
 
 def _read(
-    holder: KeyHolder, named: door.AgentName, values: dict[str, str], prompt: JsonObject | None
-) -> tuple[AgentSpec, str | None]:
-    """The agent as the session will begin with it, and the instructions of its stored prompt."""
+    holder: KeyHolder, named: door.AgentName, values: dict[str, str], session: JsonObject
+) -> tuple[AgentSpec, str | None, JsonObject, bytes]:
+    """The agent as the session will begin with it, the instructions of its stored prompt, and the session as it may be
+    kept, with its tools sealed. Raises SecretsUnavailable, and what ``load_spec`` and ``fill_prompt`` do."""
     end_user = holder.party.end_user
     known = {**values, "call.id": "", "call.channel": "", **({"caller.id": end_user} if end_user else {})}
     slug = named.slug or holder.agent or None
     agent = load_spec(slug, subject=end_user, values=known, version=named.version)
-    return agent, fill_prompt(prompt, subject=end_user, values=known) if prompt else None
+    prompt = session.get("prompt")
+    words = fill_prompt(prompt, subject=end_user, values=known) if prompt else None
+    return agent, words, *seal_tools(holder.tenant, session)
 
 
 def _refuse(error: Exception, model: str, named: door.AgentName) -> Invalid:

@@ -17,6 +17,7 @@ from realtime.runtime.door import id_source
 from realtime.runtime.secrets import SecretsUnavailable, TooManySecrets
 from speech.engines import SpeechFailed
 from tenants.addresses import request_address
+from tenants.encryption.errors import EncryptionError
 from tenants.limits.counters import LimitsUnavailable
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def to_api_error(error: Exception) -> ApiError:
         if error.code.endswith("_failed"):
             return ApiError(500, SERVER_ERROR, code=error.code, kind="server_error")
         return ApiError(503, OVERLOADED, code=error.code, kind="server_error")
-    if isinstance(error, DatabaseError | SecretsUnavailable | LimitsUnavailable):
+    if isinstance(error, DatabaseError | SecretsUnavailable | LimitsUnavailable | EncryptionError):
         log.warning("a request cannot be served: %s", type(error).__name__)
         return ApiError(503, OVERLOADED, code="service_unavailable", kind="server_error")
     log.error("a request failed", exc_info=error)

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import msgspec
 
 from agents.dialogue.consulting import consult
+from agents.dialogue.overheard import Overheard
 from agents.llm.types import Finished, Message
 from agents.spec import AgentSpec, Rule
 from agents.tools.arguments import ArgumentsInvalid, read_arguments
@@ -97,18 +99,19 @@ class Actions:
         except (ValueError, AgentUnavailable) as refusal:
             error = ToolError("tool_execution_error", str(refusal))
         else:
+            numbers = count(1)
+            # Told at once: who is interrupted while a colleague thinks has used what was thought so far.
+            model = Overheard(self.ports.model, lambda used: self.spend(f"{wanted.run_id}/{next(numbers)}", used))
             advice = await consult(
                 colleague,
                 question,
-                model=self.ports.model,
+                model=model,
                 toolbox=self.ports.tools,
                 context=self._context(wanted, agent),
                 history=self.history(),
                 timeout_s=tool.timeout_s,
             )
             text, error, receipts = advice.text, advice.error, advice.receipts
-            for number, used in enumerate(advice.used, 1):
-                self.spend(f"{wanted.run_id}/{number}", used)
         answered = {"text": text[:RECEIPT_CHARACTERS]} if error is None else {"error": error.message}
         receipt = self._receipt(wanted, agent, began_at, began, answered, "completed" if error is None else "failed")
         if receipts:

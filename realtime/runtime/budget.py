@@ -323,7 +323,8 @@ class CallBudget:
         )
 
     def settle(self, ticket: Ticket | None, tokens: int, tell: Tell) -> None:
-        self._last_tokens = tokens or self._last_tokens
+        if ticket is not None:  # what was used beside any response says nothing of the next one
+            self._last_tokens = tokens or self._last_tokens
         counters = [*self._party.counters(REQUESTS, 0, refuses=False)]
         if ticket is None or not ticket.tokens:
             counters += self._party.counters(TOKENS, tokens, refuses=False)

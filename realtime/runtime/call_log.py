@@ -18,7 +18,7 @@ from realtime.runtime.register import SessionRecord
 class CallRecord:
     """What the archive wants to know of a call that its items do not say. ``agent`` is who began it, ``entry`` whom the
     caller called, where that was another; ``values`` are the variables that the call brought; ``redaction`` is the
-    tenant's."""
+    tenant's; ``prompts`` are the agents whose instructions the client may ask for as stored prompts, None all."""
 
     tenant: str
     agent: str
@@ -31,6 +31,7 @@ class CallRecord:
     entry: str | None = None
     values: Mapping[str, str] = field(default_factory=dict)
     redaction: Redaction = field(default_factory=Redaction)
+    prompts: frozenset[str] | None = None
 
     @property
     def called(self) -> str:
@@ -41,7 +42,8 @@ class CallRecord:
 @dataclass
 class CallLog:
     """``seq`` is the number of the last event; ``agent`` is who answers at the moment, by slug. ``redaction`` stands
-    between items and the archive, where the tenant wants it. Nothing here waits but ``settle``."""
+    between items and the archive, where the tenant wants it. Nothing here waits but ``make_room``
+    and ``settle``."""
 
     record: CallRecord
     session_id: str
@@ -104,6 +106,11 @@ class CallLog:
 
     def forget(self, item_id: str) -> None:
         (self._delete_item if self.redaction is None else self.redaction.remove)(item_id)
+
+    async def make_room(self) -> None:
+        """Until what was stored takes no more memory than it may."""
+        if self.redaction is not None:
+            await self.redaction.make_room()
 
     async def settle(self) -> None:
         """Until all that was stored has left."""

@@ -29,6 +29,7 @@ BETA_HEADER = "realtime=v1"
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 AGENT_PREFIX = "agent:"
 CALLER, CALLER_ID = "caller.", "caller.id"
+VARIABLES = "variables."
 VALUES = 32
 VALUE_CHARACTERS = 1_000
 CLOSE_UNAUTHENTICATED = 3000
@@ -99,7 +100,8 @@ class AgentName(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What a visit gets: whose call it is, what was asked for its session before it began, with the instructions of the
-    stored prompt in it, and whose limits count."""
+    stored prompt in it, and whose limits count; ``prompts`` are the agents whose instructions it may ask for as stored
+    prompts, None all."""
 
     caller: Caller
     party: Party
@@ -108,6 +110,7 @@ class Admission:
     session: ev.JsonObject | None = None
     instructions: str | None = None
     key_kind: Kind = "key"
+    prompts: frozenset[str] | None = None
 
     def config(self, session_id: str, expires_at: int) -> SessionConfig:
         """Raises Refusal."""
@@ -177,11 +180,11 @@ def read_visit(
     asked = {name: values[-1] for name, values in fields.items() if values[-1]}
     end_user = check_end_user(headers.get(END_USER_HEADER) or asked.get("user", ""))
     dialect = choose_dialect(headers, subprotocols, asked.get("api-version", ""), beta=beta)
-    values = read_values({name: values[-1] for name, values in fields.items() if name.startswith(CALLER)})
+    values = read_values({name: values[-1] for name, values in fields.items()})
     if values and is_client_secret(key):
         raise Refusal(
             "invalid_variable",
-            "With a client secret the variables of the caller are those that it was made with "
+            "With a client secret the variables are those that it was made with "
             "(session.prompt.variables); the address may bring none.",
             CLOSE_UNUSABLE,
         )
@@ -200,11 +203,14 @@ def read_visit(
 
 
 def read_values(fields: Mapping[str, str]) -> dict[str, str]:
-    """What the query says of the caller. Raises Refusal."""
+    """The variables that a query brings: ``caller.*`` as they are, others behind ``variables.``. Raises Refusal."""
+    fields = {
+        name.removeprefix(VARIABLES): value for name, value in fields.items() if name.startswith((CALLER, VARIABLES))
+    }
     if len(fields) > VALUES:
         raise Refusal(
             "too_many_variables",
-            f"An address brings at most {VALUES} variables of the caller; got {len(fields)}.",
+            f"An address brings at most {VALUES} variables; got {len(fields)}.",
             CLOSE_UNUSABLE,
         )
     for name, value in fields.items():
@@ -276,7 +282,14 @@ def admit_with_secret(visit: Visit, secret: ClientSecret, caller: Caller, party:
             CLOSE_UNUSABLE,
         )
     transcription = secret.session["type"] == "transcription"
-    return Admission(caller, party, "" if transcription else model, transcription, secret.session)
+    prompt = secret.session.get("prompt") or {"id": entry}
+    prompts = frozenset({entry, prompt_agent(prompt)})
+    return Admission(caller, party, "" if transcription else model, transcription, secret.session, prompts=prompts)
+
+
+def prompt_agent(prompt: ev.JsonObject) -> str:
+    """The agent whose instructions a stored prompt is."""
+    return str(prompt["id"]).removeprefix(AGENT_PREFIX)
 
 
 def unknown_model(model: str) -> Refusal:

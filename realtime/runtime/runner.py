@@ -25,7 +25,7 @@ from realtime.protocol.wire import GA, Dialect
 from realtime.runtime.actions import Actions
 from realtime.runtime.budget import Budget, Spending
 from realtime.runtime.call_log import CallLog, CallRecord
-from realtime.runtime.door import CLOSE_UNAUTHENTICATED
+from realtime.runtime.door import CLOSE_UNAUTHENTICATED, prompt_agent
 from realtime.runtime.hearing import CallHearing
 from realtime.runtime.metering import Metering
 from realtime.runtime.metrics import FAULTS, MESSAGE_DURATION, MESSAGES, OVERLOADED
@@ -45,6 +45,7 @@ SLICE_S = 0.001
 HISTORY_ITEMS = 50
 """What a colleague who is consulted may be told of the call."""
 SORRY = "The server had an error while processing your request. Sorry about that!"
+OTHER_PROMPT = "With a client secret a prompt is that of the agent, or the one, which the secret was made for."
 RATE_LIMITED = "rate_limit_exceeded"
 AGENT_ENDED = "agent_ended"
 LAST_EFFECTS = (do.Store, do.Forget, do.Transcribe, do.DropTranscription, do.CountTokens, do.Mark)
@@ -147,11 +148,13 @@ class Runner:
             self._hearing.close()
             if self._tape is not None:
                 self._tape.hang_up()
+            is_settled = False
             try:
                 await self._hear_out()
                 await self._log.settle()
+                is_settled = True
             finally:
-                self._close_tape()
+                self._close_tape(is_settled)
                 self._spending.count_audio(self.session.call.heard_samples)
                 self._metering.listened(self.session.call.heard_samples, over=True)
                 self._metering.hung_up(self.record.channel, duration_s)
@@ -171,14 +174,15 @@ class Runner:
             redaction.silence = tape.silence
         return tape
 
-    def _close_tape(self) -> None:
+    def _close_tape(self, is_settled: bool) -> None:
+        """``is_settled``: all that is to be silent was told."""
         if self._tape is None:
             return
         if self._tape.sheet.hold_s:
             for item in self.session.call.conversation:
                 if item.awaiting_transcript and item.heard is not None:
                     self._tape.silence(item.id, [item.heard], True)
-        self._tape.close(broken=self._reason == "broken")
+        self._tape.close(broken=self._reason == "broken" or not is_settled)
 
     async def _hear_out(self) -> None:
         """What was said last is still written down: the recogniser may finish, and nobody waits for anything else."""
@@ -216,6 +220,7 @@ class Runner:
             self._spending.give_back()
             MESSAGES.labels("in").inc()
             MESSAGE_DURATION.observe(self.clock() - began)
+            await self._log.make_room()
         raise self._end(self.transport.gone)
 
     async def _prepare(self, event: ev.ClientEvent) -> ev.ClientEvent | None:
@@ -234,12 +239,20 @@ class Runner:
 
     async def _fill_in(self, event: Asked, prompt: ev.JsonObject, param: str) -> Asked | None:
         """With the instructions of the stored prompt."""
+        if self.record.prompts is not None and prompt_agent(prompt) not in self.record.prompts:
+            # Whoever has a client secret may be anybody: what other agents are told is none of their business.
+            self._refuse(event, "invalid_request_error", "agent_not_found", OTHER_PROMPT, f"{param}.id")
+            return None
         try:
             words = await self.ports.directory.prompt(
                 self.record.tenant, prompt, self.record.values, param, subject=self._actions.subject
             )
         except PromptRefused as refusal:
             self._refuse(event, "invalid_request_error", refusal.code, str(refusal), refusal.param)
+            return None
+        except Exception as fault:
+            self._note_fault("prompt", fault)
+            self._refuse(event, "server_error", "server_error", SORRY, param)
             return None
         return msgspec.structs.replace(event, instructions=words)
 

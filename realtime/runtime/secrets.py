@@ -54,8 +54,9 @@ return {{0, 0}}
 class ClientSecret(msgspec.Struct, frozen=True, kw_only=True):
     """What a secret opens. ``kind`` and ``key_id`` name who made it, as their ``Credential`` does. ``agent`` is a slug,
     or None for the tenant's default agent, ``version`` one of its versions by name; ``session`` is as it was asked for,
-    checked, with its ``type``; ``expires_at`` is Unix time in seconds; ``end_user`` is who it was made for, ``values``
-    what was said of them (``caller.name``)."""
+    checked, with its ``type``, but for the ``tools`` that are in ``sealed`` (``realtime.rest.sealed_tools``);
+    ``expires_at`` is Unix time in seconds; ``end_user`` is who it was made for, ``values`` what was said of them
+    (``caller.name``)."""
 
     tenant: str
     key_id: str
@@ -66,6 +67,7 @@ class ClientSecret(msgspec.Struct, frozen=True, kw_only=True):
     end_user: str = ""
     version: str = ""
     values: dict[str, str] = {}
+    sealed: bytes = b""
 
 
 class SecretsUnavailable(Exception):

@@ -164,6 +164,7 @@ class VoiceConsumer(AsyncConsumer):  # type: ignore[misc]
             entry=caller.entry,
             values=caller.values,
             redaction=caller.redaction,
+            prompts=admission.prompts,
         )
         session = Session(
             config,

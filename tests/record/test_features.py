@@ -23,6 +23,7 @@ from tenants.features.queries import is_enabled, snapshot
 from tenants.keys.queries import credential_of, find_key
 from tenants.lifecycle.platform_keys import issue_platform_key
 from tests.record.people import PLATFORM
+from tests.record.test_admin import sign_in
 from tests.record.test_trials_judging import NOW
 from tests.record.test_trials_judging import store as store_calls
 from tests.record.world import Api, World
@@ -163,7 +164,7 @@ def test_without_the_beta_a_tenants_clients_are_told_so_at_the_door(world: World
                 with pytest.raises(Refusal, match="no longer supported"):
                     admission._read(credential, visit, "sess_x", None, None)
             else:
-                caller, _ = admission._read(credential, visit, "sess_x", None, None)
+                caller, *_ = admission._read(credential, visit, "sess_x", None, None)
                 assert caller.agent.slug == house.agent
 
 
@@ -197,3 +198,8 @@ def test_without_the_watch_nothing_is_taken_back(world: World) -> None:
         with tenant_context(house.tenant):
             judge_all(now=NOW)
             assert Release.objects.count() == releases
+
+
+def test_the_admin_says_which_features_there_are(world: World) -> None:
+    page = sign_in("platform.localhost", world.operator.email).get("/admin/features/setting/").content.decode()
+    assert all(flag.value in page and flag.label in page for flag in Feature)

@@ -8,6 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 from channels.db import database_sync_to_async
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django_tenants.utils import schema_context
 
 from agents.models import Agent
@@ -15,11 +17,14 @@ from agents.operations import create_agent, publish_agent, update_agent
 from agents.queries import find_agent
 from agents.routing.models import RoutingRule
 from agents.routing.operations import create_rule
+from agents.tools.types import McpServer, ToolSpec
+from agentvoicebox import admission, directory
 from realtime.archive.events import CallStarted, UsageMetered
 from realtime.runtime.active_agents import ActiveAgent, ActiveAgents, active_agent_key
 from realtime.runtime.door import VALUE_CHARACTERS, VALUES
 from realtime.runtime.ports import AgentUnavailable
-from realtime.runtime.secrets import ClientSecrets
+from realtime.runtime.secrets import ClientSecrets, secret_key
+from tenants.encryption.errors import KeySourceUnavailable
 from tenants.keys.operations import change_key
 from tenants.keys.queries import find_key
 from tenants.limits.allowance import fingerprint
@@ -195,6 +200,31 @@ async def test_a_secret_holds_the_callers_variables_and_the_browser_brings_none(
     assert "client secret" in refused.events[0]["error"]["message"]
 
 
+async def test_a_browser_reads_no_instructions_of_other_agents(office: Office, world: World, connect: Connect) -> None:
+    for slug in ("front", "greeter", "internal"):
+        await in_thread(make)(slug)
+    key = await key_of(world)
+    body = {"session": {"type": "realtime", "model": "agent:front", "prompt": {"id": "agent:greeter"}}}
+    made = (await connect(key).post("/v1/realtime/client_secrets", json=body)).json()
+    call = office.call(made["value"], "")
+    assert await instructions(call) == "You are greeter."
+    call.send(type="session.update", session={"type": "realtime", "prompt": {"id": "internal"}}, event_id="mine")
+    told = (await call.until("error"))["error"]
+    assert (told["code"], told["param"], told["event_id"]) == ("agent_not_found", "session.prompt.id", "mine")
+    for slug in ("agent:front", "greeter"):
+        seen = len(call.events)
+        call.send(type="session.update", session={"type": "realtime", "prompt": {"id": slug}})
+        async with asyncio.timeout(10):
+            while len(call.events) == seen:  # noqa: ASYNC110 - a test polls
+                await asyncio.sleep(0.005)
+        said = call.events[-1]["session"]["instructions"]
+        assert said == f"You are {slug.removeprefix('agent:')}."
+    trusted = office.call(key)
+    await trusted.until("session.created")
+    trusted.send(type="session.update", session={"type": "realtime", "prompt": {"id": "internal"}})
+    assert (await trusted.until("session.updated"))["session"]["instructions"] == "You are internal."
+
+
 async def test_a_secret_for_a_version_needs_a_maker_who_may_read_agents(
     office: Office, world: World, connect: Connect
 ) -> None:
@@ -209,6 +239,54 @@ async def test_a_secret_for_a_version_needs_a_maker_who_may_read_agents(
     assert (await office.call(made["value"], "").refusal())[2] == "insufficient_scope"
     answer = await connect(key).post("/v1/realtime/client_secrets", json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "insufficient_scope")
+
+
+async def test_what_opens_a_clients_mcp_servers_is_sealed_while_a_secret_waits(
+    office: Office, world: World, http: httpx2.AsyncClient, secrets: ClientSecrets, valkey_url: str
+) -> None:
+    import redis
+
+    server = {
+        "type": "mcp", "server_label": "crm", "server_url": "https://crm.example/mcp?token=t0k3n-in-url",
+        "authorization": "t0k3n-of-oauth", "headers": {"X-Key": "t0k3n-in-header"},
+    }  # fmt: skip
+    session = {"type": "realtime", "instructions": "Hm.", "tools": [server, {"type": "function", "name": "look"}]}
+    made = (await http.post("/v1/realtime/client_secrets", json={"session": session})).json()
+    with redis.Redis.from_url(valkey_url) as client:
+        kept = client.get(secret_key(made["value"]))
+        size = client.zrange("avb:alpha:client_secret_sizes", 0, -1)
+    assert b"t0k3n" not in kept
+    assert b"Hm." in kept
+    assert any(each.endswith(f":{len(kept)}".encode()) for each in size), "what is counted is what lies there"
+    asked: list[McpServer] = []
+    tools = office.voice.ports.tools
+
+    async def list_tools(server: McpServer, *, tenant: str) -> tuple[ToolSpec, ...]:
+        asked.append(server)
+        return ()
+
+    tools.list_tools = list_tools  # type: ignore[method-assign]
+    call = office.call(made["value"], "")
+    opened = (await call.until("session.created"))["session"]
+    assert [tool["type"] for tool in opened["tools"]] == ["mcp", "function"]
+    await call.until("mcp_list_tools.completed")
+    assert asked[0].url.endswith("token=t0k3n-in-url")
+    assert dict(asked[0].headers) == {"X-Key": "t0k3n-in-header", "Authorization": "Bearer t0k3n-of-oauth"}
+
+
+async def test_a_secret_whose_tools_cannot_be_unsealed_opens_nothing_for_now(
+    office: Office, world: World, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> bytes:
+        raise KeySourceUnavailable("Vault does not answer.")
+
+    server = {"type": "mcp", "server_label": "crm", "server_url": "https://crm.example/mcp", "authorization": "t0k3n"}
+    body = {"session": {"type": "realtime", "tools": [server]}}
+    made = (await http.post("/v1/realtime/client_secrets", json=body)).json()
+    monkeypatch.setattr("realtime.rest.sealed_tools.unseal", away)
+    assert await office.call(made["value"], "").refusal() == (1013, "server_error", "service_unavailable")
+    monkeypatch.setattr("realtime.rest.sealed_tools.seal", away)
+    assert (await http.post("/v1/realtime/client_secrets", json=body)).status_code == 503
 
 
 @pytest.mark.parametrize(
@@ -358,3 +436,62 @@ async def test_a_rule_that_waits_for_the_first_words_asks_a_model_and_counts_wha
     assert asked[1].messages[0].text.startswith("You are billing.")
     spent = [event for _, event in office.archive.events if isinstance(event, UsageMetered) and event.source == "route"]
     assert [event.quantities["llm_tokens_in"] for event in spent] == [7]
+
+
+async def test_a_database_that_hangs_holds_no_call(
+    office: Office, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(*_: object) -> str:
+        time.sleep(0.5)
+        return "late"
+
+    monkeypatch.setattr(directory, "READ_S", 0.05)
+    for name in ("_load", "_fill"):
+        monkeypatch.setattr(directory, name, hang)
+    began, agents = time.monotonic(), office.voice.ports.directory
+    with pytest.raises(AgentUnavailable, match="at the moment"):
+        await agents.load("alpha", "billing", {}, subject="ann")
+    assert time.monotonic() - began < 0.4
+    await asyncio.sleep(0.6)
+    call = office.call(await key_of(world))
+    await call.until("session.created")
+    call.send(type="session.update", session={"type": "realtime", "prompt": {"id": "front"}}, event_id="mine")
+    assert (await call.until("error"))["error"]["code"] == "service_unavailable"
+    assert not call.task.done()
+    await asyncio.sleep(0.6)
+
+
+async def test_credentials_that_cannot_be_unsealed_are_a_reason_to_come_again(
+    office: Office, world: World, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise KeySourceUnavailable("Vault does not answer.")
+
+    key = await key_of(world)
+    monkeypatch.setattr("agents.loading.resolve_models", away)
+    assert await office.call(key).refusal() == (1013, "server_error", "service_unavailable")
+    assert (await connect(key).post("/v1/realtime/client_secrets")).status_code == 503
+    with pytest.raises(AgentUnavailable, match="at the moment"):
+        await office.voice.ports.directory.load("alpha", "alpha-desk", {}, subject="ann")
+
+
+async def test_a_call_is_let_in_with_few_questions_to_the_database(
+    office: Office, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    read = admission._read
+
+    def watched(*arguments: Any) -> Any:
+        with CaptureQueriesContext(connection) as captured:
+            found = read(*arguments)
+        asked.append([query["sql"] for query in captured.captured_queries])
+        return found
+
+    monkeypatch.setattr(admission, "_read", watched)
+    await in_thread(make)("front")
+    key = await key_of(world)
+    for query in ("model=gpt-realtime", "model=gpt-realtime", "model=agent:front", "model=agent:front&user=ann"):
+        await instructions(office.call(key, query))
+    # BEGIN, the schema, the time-out; rules, agent, trial, recordings, redaction; COMMIT.
+    assert [len(each) for each in asked[1:]] == [9, 8, 9], asked
+    assert all(sum("statement_timeout" in sql for sql in each) == 1 for each in asked)

@@ -472,6 +472,22 @@ async def test_a_colleague_is_consulted_with_its_own_models_and_tools() -> None:
 
 
 @on_virtual_time
+async def test_what_a_colleague_has_thought_counts_though_the_answer_is_cancelled() -> None:
+    agent = replace(AGENT, colleagues=(Colleague("billing", "consult"),))
+    expert = replace(BILLING, tools=(tool("rates"),))
+    tools = Tools(rates=slow(3_600))
+    script = Script(calls("consult_billing", arguments='{"question": "Why?"}'), calls("rates"))
+    async with Table(script, agent=agent, tools=tools, directory=Directory(expert)) as table:
+        table.type_in("Why?")
+        table.send("response.create")
+        await table.until(lambda: bool(tools.asked))
+        table.send("response.cancel")
+        await table.until(lambda: tools.cancelled == ["rates"])
+    tokens = [event for event in archived(table, UsageMetered) if "llm_tokens_in" in event.quantities]
+    assert len(tokens) == 2, "the agent's reply, and the colleague's first"
+
+
+@on_virtual_time
 async def test_a_colleague_who_thinks_too_long_or_is_not_there_is_gone_without() -> None:
     agent = replace(AGENT, colleagues=(Colleague("billing", "consult"), Colleague("nobody", "consult")))
     script = Script(
@@ -521,6 +537,21 @@ async def test_a_directory_that_breaks_leaves_the_call_where_it_is() -> None:
 
 
 # ---- prompts and failing models ----
+
+
+@on_virtual_time
+async def test_a_fault_of_ours_in_a_prompt_ends_no_call() -> None:
+    class Broken(Directory):
+        async def prompt(self, *_: object, **__: object) -> str:
+            raise RuntimeError("with what was said")
+
+    async with Table(Script(says("Hi.")), agent=AGENT, directory=Broken()) as table:
+        table.send("session.update", session={"type": "realtime", "prompt": {"id": "pirate"}}, event_id="mine")
+        await table.until("error")
+        error = next(event["error"] for event in table.wire.events if event["type"] == "error")
+        assert (error["type"], error["param"], error["event_id"]) == ("server_error", "session.prompt", "mine")
+        assert "said" not in error["message"]
+        assert (await ask(table))["status"] == "completed"
 
 
 @on_virtual_time

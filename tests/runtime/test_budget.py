@@ -86,6 +86,14 @@ async def test_the_next_reserve_is_as_large_as_the_last_response(gateways: Gatew
     assert second.tokens[0].cost == 31_000
 
 
+async def test_what_was_used_beside_responses_says_nothing_of_the_next_reserve(gateways: Gateways) -> None:
+    call = gateways[0].enter(party())
+    await settle(call, await take(call), 30_000)
+    told = await settle(call, None, 20)
+    assert told.remaining == 100_000 - 30_020, "it counts all the same"
+    assert (await take(call)).tokens[0].cost == 31_000
+
+
 async def test_a_ticket_that_was_not_needed_is_given_back(gateways: Gateways) -> None:
     call = gateways[0].enter(party(requests_per_minute=1))
     call.give_back(await take(call))

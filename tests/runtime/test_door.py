@@ -166,3 +166,24 @@ def test_the_gate_counts_a_second_in_all_and_of_each_subscriber() -> None:
 )
 def test_by_whom_the_gate_counts(peer: str, address: str, proxies: tuple[str, ...], subscriber: str) -> None:
     assert subscriber_at_gate(peer, address, proxies) == subscriber
+
+
+def test_the_address_brings_variables_of_the_caller_and_others() -> None:
+    query = "model=agent:front&caller.name=Ann&variables.room=7&variables.caller.tier=gold&room=8"
+    assert read_visit(BEARER, [], query).values == {"caller.name": "Ann", "room": "7", "caller.tier": "gold"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "words"),
+    [
+        (BEARER, "variables.call.id=1", "are ours"),
+        (BEARER, "variables.caller.id=1", "caller.id is the end user"),
+        (BEARER, "variables.=1", "A variable is called by letters"),
+        (BEARER, f"variables.room={'x' * 1_001}", "at most 1000 characters"),
+        (BEARER, "&".join(f"variables.v{number}=1" for number in range(33)), "at most 32 variables; got 33"),
+        (EPHEMERAL, "variables.room=7", "With a client secret"),
+    ],
+)
+def test_variables_that_an_address_cannot_bring(headers: dict[str, str], query: str, words: str) -> None:
+    with pytest.raises(Refusal, match=words):
+        read_visit(headers, [], f"model=agent:front&{query}")

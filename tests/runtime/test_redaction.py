@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from agents.guard.detectors import KINDS
 from agents.spec import AgentSpec, Redaction
 from realtime.archive.events import ItemDeleted, ItemStored, encode_event
 from realtime.privacy import redaction_queue
-from realtime.privacy.redaction import ALL_SAMPLES, MARGIN
+from realtime.privacy.redaction import ALL_SAMPLES, MARGIN, weight
 from realtime.protocol import effects as do
 from realtime.protocol import events as ev
 from realtime.recordings.journal import Journal, has_writer, read_journal, read_sheet
@@ -172,6 +173,54 @@ async def test_a_long_item_is_looked_through_in_a_thread_and_the_order_stays(mon
     assert type(table.archive.events[-1][1]).__name__ == "CallEnded"
 
 
+async def test_who_brings_more_than_may_wait_has_to_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction_queue, "MOST_WAITING", 5_000)
+    may_look, waited = threading.Event(), []
+    async with Table(redaction=ALL) as table:
+        queue = table.runner._log.redaction
+        assert queue is not None
+        take = queue._redactor.take
+
+        def look(*item: Any) -> Any:
+            may_look.wait(10)
+            waited.append(queue._waiting_characters)
+            return take(*item)
+
+        monkeypatch.setattr(queue._redactor, "take", look)
+        for number in range(20):
+            table.type_in(f"item{number}: {CARD} " + "word " * 400)
+        await asyncio.sleep(0.2)
+        assert table.wire.types.count("conversation.item.done") == 3, "the others are not read yet"
+        may_look.set()
+        await table.until(lambda: len(texts(table)) == 20)
+    assert max(waited) < 5_000 + 2_500
+    assert queue._waiting_characters == 0
+    assert [text.split()[0] for text in texts(table).values()] == [f"item{number}:" for number in range(20)]
+    assert "4111" not in sent(table)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"output": json.dumps({"phone_number": [1] * 200})},
+        {"arguments": "[" * 60 + "]" * 60},
+        {"sent": {f"k{number}": "1" for number in range(60)}},
+        {"answered": {"k" * 500: 1}},
+    ],
+)
+def test_what_takes_long_to_look_through_is_not_looked_through_at_once(what: dict[str, Any]) -> None:
+    assert weight(what) > redaction_queue.AT_ONCE_CHARACTERS
+
+
+async def test_a_nest_without_end_is_weighed_all_the_same() -> None:
+    nest: Any = "x"
+    for _ in range(5_000):
+        nest = [nest]
+    assert weight({"answered": nest}) > redaction_queue.AT_ONCE_CHARACTERS
+    said = {"id": "item_1", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello."}]}
+    assert weight(said) <= redaction_queue.AT_ONCE_CHARACTERS
+
+
 async def test_what_cannot_be_redacted_is_not_kept_and_the_call_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("a fault of ours")
@@ -259,6 +308,47 @@ async def test_a_tenant_may_keep_its_recordings_whole(spool: Spool) -> None:
     assert np.count_nonzero(left) == 1_280 * 24
     assert read_sheet(spool._root / "acme" / "sess_1").hold_s == 0
     assert "4111" not in sent(table)
+
+
+async def test_a_turn_that_could_not_be_redacted_is_silent(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async with Recorded(spool, speech=Dictating(f"it is {CARD}")) as table:
+        monkeypatch.setattr(table.runner._log.redaction._redactor, "take", broken)  # type: ignore[union-attr]
+        await table.turn()
+    left, right = await tracks(spool._root)
+    assert not left.any()
+    assert not right.any()
+
+
+async def test_a_call_that_is_cut_off_before_all_is_redacted_is_no_complete_recording(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_look = threading.Event()
+    async with Recorded(spool, speech=Dictating(f"it is {CARD} {'well ' * 200}", timed=False)) as table:
+        queue = table.runner._log.redaction
+        assert queue is not None
+        take = queue._redactor.take
+
+        def look(store: do.Store, timings_ms: dict[str, float]) -> Any:
+            if weight(store.item) > redaction_queue.AT_ONCE_CHARACTERS:
+                may_look.wait(10)
+            return take(store, timings_ms)
+
+        monkeypatch.setattr(queue._redactor, "take", look)
+        await table.turn()
+        table.wire.incoming.put_nowait(None)
+        await asyncio.sleep(0.1)
+        table.running.cancel()
+        await asyncio.wait([table.running])
+        may_look.set()
+        await queue.settle()
+    sheet = read_sheet(spool._root / "acme" / "sess_1")
+    while sheet.state == "recording":
+        await asyncio.sleep(0.02)
+        sheet = read_sheet(spool._root / "acme" / "sess_1")
+    assert (sheet.state, sheet.hold_s > 0) == ("fault", True), "storing it leaves its end silent"
 
 
 async def test_a_turn_whose_words_were_lost_is_silent(spool: Spool) -> None:

@@ -13,9 +13,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from agents.llm.choice import read_platform
 from agentvoicebox.cli.encryption import command as encryption
-from agentvoicebox.cli.manage import stack_environment
+from agentvoicebox.cli.manage import LANGUAGE_MODELS, stack_environment
+from agentvoicebox.cli.up import command as up
 from agentvoicebox.cli.up import describe
+from agentvoicebox.stack.ports import find_free_port
 from agentvoicebox.stack.running import Run, started_at_ticks
 from agentvoicebox.stack.state import REPOSITORY
 
@@ -30,12 +33,14 @@ REFUSED = [
 @pytest.fixture
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """A run with one process, which has a master key of its own; nothing is set in this shell."""
-    for name in ("DATABASE_URL", "REDIS_URL", "AVB_MASTER_KEY", "AVB_MASTER_KEY_PREVIOUS", "AVB_SECRET_KEY"):
+    names = ("DATABASE_URL", "REDIS_URL", "AVB_MASTER_KEY", "AVB_MASTER_KEY_PREVIOUS", "AVB_SECRET_KEY")
+    for name in (*names, *LANGUAGE_MODELS, "AVB_LLM_MODEL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AVB_STATE_DIR", str(tmp_path))
     environment = {
         "AVB_MASTER_KEY": MASTER_KEY, "AVB_SECRET_KEY": "the stack's", "AVB_EMAIL_URL": "console:", "VAULT_ADDR": "v",
-        "AVB_SERVICE": "gateway", "HOME": "/elsewhere",
+        "AVB_SERVICE": "gateway", "HOME": "/elsewhere", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+        "AVB_LLM_MODEL": "tiny",
     }  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", "input()"], env=environment, stdin=subprocess.PIPE)
     run = Run(tmp_path)
@@ -57,6 +62,28 @@ def test_what_the_stack_was_started_with_counts_where_nothing_is_set_here(
     assert found["HOME"] == os.environ["HOME"]
     assert found.get("AVB_SERVICE") == os.environ.get("AVB_SERVICE")
     assert not {"master_key", "secret_key"} & {path.name for path in Path(found["AVB_STATE_DIR"]).iterdir()}
+
+
+def test_the_stacks_language_models_are_known_where_none_is_named_here(
+    stack: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read_platform(stack_environment())
+    assert (list(found.providers), found.default and found.default.model) == (["openai-compatible"], "tiny")
+    monkeypatch.setenv("GROQ_API_KEY", "mine")
+    assert "OPENAI_BASE_URL" not in stack_environment()
+
+
+def test_a_model_that_nobody_names_stops_up_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVB_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.delenv("AVB_LLM_MODEL", raising=False)
+    for arguments in ([], ["--detach"]):
+        ended = CliRunner().invoke(up, ["--port", str(find_free_port()), *arguments])
+        words = "Error: AVB_LLM_MODEL must name a model that http://127.0.0.1:1/v1 serves\n"
+        assert (ended.exit_code, ended.output) == (1, words)
+    assert not list(tmp_path.rglob("*.log"))
 
 
 @pytest.mark.parametrize("name", ["AVB_MASTER_KEY", "AVB_MASTER_KEY_PREVIOUS"])

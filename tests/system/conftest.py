@@ -60,6 +60,7 @@ def scripted(
             "OPENAI_BASE_URL": llm.url,
             "AVB_LLM_MODEL": "scripted",
             "DATABASE_URL": database.url,
+            "AVB_SPEECH_ANSWER_S": "30",  # a worker that is killed comes back slowly on a machine that runs tests
             "AVB_EGRESS_PRIVATE_NETWORKS": "127.0.0.0/8",  # tools and providers of tests are on this machine
         }
         product = Product(make_state(tmp_path_factory), environment)
