@@ -6,7 +6,7 @@ named by a word near it needs no check digit. In doubt more is found than less.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from ipaddress import ip_address
@@ -32,6 +32,8 @@ KINDS: dict[str, str] = {
 LETTERED = ("iban", "national_id", "email")
 MOST_DIGITS = 400
 """Of digits in a row no more are looked at one by one: what is longer is found as it is, whatever it may be."""
+ECHO_DIGITS = 4
+"""So many digits of a number that is known are taken for a part of it."""
 NEAR = 60
 """How many characters before or behind a number a word may be that says what it is."""
 
@@ -60,6 +62,34 @@ def find(text: str, kinds: Collection[str]) -> list[Span]:
             if kind in kinds and (reading is spoken or kind in LETTERED):
                 found += [_span(text, kind, *reading.source(*where)) for where in DETECTORS[kind](reading, runs)]
     return _merge(found)
+
+
+def find_echoes(text: str, known: Mapping[str, str]) -> list[Span]:
+    """Where ``text`` repeats digits of what is known: ``known`` maps the digits of something personal to its kind. Of
+    what is said in groups each group counts that has ``ECHO_DIGITS`` in a row."""
+    if not known or not text:
+        return []
+    reading = read(text)
+    found = []
+    for run in _digit_runs(reading):
+        whole = _echo(run, 0, len(run.digits), known)
+        groups = zip(run.firsts, run.ends, strict=True)
+        parts = [whole] if whole else [_echo(run, first, end, known) for first, end in (*run.chunks, *groups)]
+        found += [_span(text, kind, *reading.source(*run.span(*where))) for where, kind in filter(None, parts)]
+    return _merge(found)
+
+
+def digits_of(text: str) -> str:
+    """All digits of it, as speech writes them too."""
+    return "".join(run.digits for run in _digit_runs(read(text)))
+
+
+def _echo(run: "Run", first: int, end: int, known: Mapping[str, str]) -> tuple[tuple[int, int], str] | None:
+    digits = run.digits[first:end]
+    if len(digits) < ECHO_DIGITS or run.is_too_long:
+        return None
+    kind = next((kind for whole, kind in known.items() if digits in whole), None)
+    return None if kind is None else ((first, end), kind)
 
 
 def _span(text: str, kind: str, start: int, end: int) -> Span:

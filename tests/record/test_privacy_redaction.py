@@ -186,6 +186,55 @@ def test_a_number_that_is_said_in_several_turns_is_redacted_in_all_of_them() -> 
     }  # fmt: skip
 
 
+def typed(number: int, text: str, role: str = "user") -> do.Store:
+    sort = "input_text" if role == "user" else "output_text"
+    item = {"id": f"item_{number}", "type": "message", "role": role, "content": [{"type": sort, "text": text}]}
+    return do.Store(item=item, previous_item_id=None)
+
+
+def held_of(redactor: Redactor, *stores: do.Store) -> list[str]:
+    """What the archive holds in the end, in order."""
+    held = {}
+    for store in stores:
+        for one in redactor.take(store, {}):
+            [part] = one.store.item["content"]
+            held[one.store.item["id"]] = part.get("transcript", part.get("text"))
+    return list(held.values())
+
+
+def test_what_is_typed_in_several_turns_is_looked_at_together() -> None:
+    redactor = Redactor({"card_number"})
+    turns = [typed(1, "my card number is 4111 1111"), typed(2, "Go on.", "assistant"), typed(3, "1111 1111")]
+    assert held_of(redactor, *turns) == ["my card number is [card number]", "Go on.", "[card number]"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept_of_them"),
+    [
+        (["You said: 4111 1111.", "And 1-1-1-1, one one one one."], ["You said: [card number].", "And [card number]."]),
+        (["Table 12 at 1930.", "That is 111 crowns."], ["Table 12 at 1930.", "That is 111 crowns."]),
+    ],
+)
+def test_what_an_agent_reads_back_of_a_number_is_redacted_too(answers: list[str], kept_of_them: list[str]) -> None:
+    """Also what it repeated before the number was complete."""
+    for say in (said, typed):
+        turns = [
+            say(1, "4111 1111"),
+            say(2, answers[0], "assistant"),
+            say(3, "1111 1111"),
+            say(4, answers[1], "assistant"),
+        ]
+        held = held_of(Redactor({"card_number"}), *turns)
+        assert held == ["[card number]", kept_of_them[0], "[card number]", kept_of_them[1]]
+
+
+def test_an_answer_that_is_cut_after_it_was_looked_at_again_stays_redacted() -> None:
+    redactor = Redactor({"card_number"})
+    held_of(redactor, said(1, "4111 1111"), said(2, "You said 4111 1111, right?", "assistant"), said(3, "1111 1111"))
+    (cut,) = redactor.take(said(2, "You said 4111", "assistant"), {})
+    assert cut.store.item["content"][0]["transcript"] == "You said [card number]"
+
+
 def test_earlier_turns_keep_all_else_that_was_known_of_them() -> None:
     redactor = Redactor({"card_number"})
     first = replace(said(1, "4111 1111"), previous_item_id="item_0", agent="desk", agent_version=3)
