@@ -1,7 +1,7 @@
 """What one call writes of itself: events for the archive, numbered, and its entry in the register of calls."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -102,6 +102,9 @@ class CallLog:
         self.ports.register.change(self.session_id, agent=agent)
 
     def store(self, store: do.Store, timings_ms: dict[str, float]) -> None:
+        if store.receipt is not None and not store.receipt.get("began_at"):
+            # The session itself did it, which knows no clock.
+            store = replace(store, receipt={**store.receipt, "began_at": self.now()})
         (self._put_item if self.redaction is None else self.redaction.store)(store, timings_ms)
 
     def forget(self, item_id: str) -> None:

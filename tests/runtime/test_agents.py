@@ -347,6 +347,8 @@ async def test_an_agent_ends_the_call_once_its_goodbye_was_heard() -> None:
     [ended] = archived(table, CallEnded)
     assert ended.reason == "agent_ended"
     assert [(outcome.failed, outcome.hung_up) for outcome in ended.outcomes] == [(False, False)]
+    [receipt] = receipts(table)
+    assert receipt["began_at"] > 0
 
 
 @on_virtual_time
