@@ -10,12 +10,14 @@ from django.http import HttpRequest
 from agents.models import Agent, AgentVersion
 from agents.operations import (
     FIELDS,
+    AgentInUse,
     AgentInvalid,
     NothingToRollBack,
     activate_version,
     create_agent,
     delete_agent,
     publish_agent,
+    refuse_in_use,
     roll_back_agent,
     update_agent,
 )
@@ -44,12 +46,25 @@ class AgentAdmin(TenantModelAdmin):
         else:
             obj.pk = create_agent(**fields).pk
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], list[Any]]:
+        """What cannot be deleted is said on the page that asks whether to delete it, and none of it is."""
+        found, counts, needed, protected = super().get_deleted_objects(objs, request)
+        for agent in objs:
+            try:
+                refuse_in_use(agent)
+            except AgentInUse as error:
+                protected.append(error.message)
+        return found, counts, needed, protected
+
     def delete_model(self, request: HttpRequest, obj: Agent) -> None:
-        delete_agent(agent=obj)
+        try:
+            delete_agent(agent=obj)
+        except AgentInUse as error:
+            self.message_user(request, error.message, messages.ERROR)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:
         for agent in queryset:
-            delete_agent(agent=agent)
+            self.delete_model(request, agent)
 
     @admin.action(description="Publish the draft")
     def publish(self, request: HttpRequest, queryset: QuerySet[Agent]) -> None:

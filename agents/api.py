@@ -112,8 +112,12 @@ class OneAgent(AgentView):
 
     @extend_schema(operation_id="delete_agent", responses={204: None})
     def delete(self, request: Request, slug: str) -> Response:
-        """With all its versions. Its conversations stay in the archive."""
-        operations.delete_agent(agent=self.find(slug))
+        """With all its versions. Its conversations stay in the archive. An agent that another one names as a colleague,
+        or a routing rule, and the default one while there are others, cannot be deleted (409)."""
+        try:
+            operations.delete_agent(agent=self.find(slug))
+        except operations.AgentInUse as error:
+            raise Conflict(error.message, error.code) from error
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -13,6 +13,7 @@ from django.db import IntegrityError, connection, transaction
 from agents.checks import AgentInvalid, freeze
 from agents.loading import AgentUnknown
 from agents.models import NOTE_CHARACTERS, Agent, AgentVersion
+from agents.routing.models import RoutingRule
 from agents.trials.operations import end_trials
 from agents.versions import VERSIONED, as_draft, definition_of
 from tenants.audit.operations import changes, record
@@ -20,6 +21,7 @@ from tenants.principal import acting
 
 __all__ = [
     "FIELDS",
+    "AgentInUse",
     "AgentInvalid",
     "Applied",
     "NothingToRollBack",
@@ -29,6 +31,7 @@ __all__ = [
     "create_agent",
     "delete_agent",
     "publish_agent",
+    "refuse_in_use",
     "reset_draft",
     "roll_back_agent",
     "update_agent",
@@ -42,6 +45,16 @@ class SlugTaken(AgentInvalid):
 
     def __init__(self, slug: str) -> None:
         super().__init__({"slug": [f"An agent {slug!r} exists already."]})
+
+
+class AgentInUse(Exception):
+    """Calls come to it: without it they would fail, or be answered by somebody else."""
+
+    code = "agent_in_use"
+
+    def __init__(self, slug: str, message: str) -> None:
+        super().__init__(f"The agent {slug!r} {message}")
+        self.message = str(self)
 
 
 class NothingToRollBack(Exception):
@@ -89,7 +102,9 @@ def apply_agent(*, slug: str, **fields: Any) -> Applied:
 
 @transaction.atomic
 def delete_agent(*, agent: Agent) -> None:
-    """With all its versions. Its conversations stay."""
+    """With all its versions. Its conversations stay. Raises AgentInUse."""
+    agent = _hold(agent)
+    refuse_in_use(agent)
     before = _shown(agent)
     agent.delete()
     record(action="agent.deleted", target=agent.slug, before=before, tenant=connection.schema_name)
@@ -143,6 +158,29 @@ def roll_back_agent(*, agent: Agent) -> Agent:
 def reset_draft(*, agent: Agent, version: AgentVersion) -> Agent:
     """The draft as this version was when it was published; what else was changed in it is lost."""
     return _save(agent, as_draft(version.definition))
+
+
+def refuse_in_use(agent: Agent) -> None:
+    """Colleagues in drafts, and in versions that take calls or would after a rollback; routing rules; the default.
+    Raises AgentInUse."""
+    others = list(Agent.objects.exclude(pk=agent.pk).select_related("live", "standby"))
+    using = []
+    for other in others:
+        versions = [version.definition for version in (other.live, other.standby) if version]
+        listed = [other.colleagues, *(definition.get("colleagues", []) for definition in versions)]
+        if any(colleague["agent"] == agent.slug for colleagues in listed for colleague in colleagues):
+            using.append(f"the agent {other.slug!r}")
+    using += [f"the routing rule {name!r}" for name in _rules_of(agent)]
+    if using:
+        raise AgentInUse(agent.slug, f"is named by {', '.join(using)}: change these first.")
+    if agent.is_default and others:
+        raise AgentInUse(
+            agent.slug, "is the default, who answers callers that name nobody: make another the default first."
+        )
+
+
+def _rules_of(agent: Agent) -> list[str]:
+    return list(RoutingRule.objects.filter(agent=agent.slug).values_list("name", flat=True))
 
 
 def _hold(agent: Agent) -> Agent:
@@ -200,8 +238,10 @@ def _by_place(error: ValidationError) -> dict[str, list[str]]:
     errors: dict[str, list[str]] = {}
     for field, faults in error.error_dict.items():
         for fault in faults:
-            place = (fault.params or {}).get("path", field)
-            errors.setdefault(str(place), []).extend(fault.messages)
+            params = fault.params or {}
+            # One that names its place says it within its message too, for forms.
+            words = [str(params["words"])] if "path" in params else fault.messages
+            errors.setdefault(str(params.get("path", field)), []).extend(words)
     return errors
 
 

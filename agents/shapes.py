@@ -1,8 +1,9 @@
 """What the JSON columns of an agent look like: JSON Schemas, which the OpenAPI document shows too, and what they cannot
 say."""
 
+import difflib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError, ValidationError
@@ -180,7 +181,10 @@ def _explain(error: ValidationError, path: str) -> Faults:
             known = ", ".join(schema["properties"])
             for name in got:
                 if name not in schema["properties"]:
-                    yield f"{path}.{name[:64]}", f"There is no such field; there are {known}."
+                    yield (
+                        f"{path}.{name[:64]}",
+                        f"There is no such field; there are {known}.{nearest(name, wanted=schema['properties'])}",
+                    )
         case "enum" | "const":
             known = ", ".join(map(str, wanted if error.validator == "enum" else [wanted]))
             yield path, f"Use one of {known}; got {_cut(got)}."
@@ -198,6 +202,12 @@ def _explain(error: ValidationError, path: str) -> Faults:
             yield path, f"{schema.get('description', error.message)} Got {_cut(got)}."
         case _:
             yield path, error.message[:500]
+
+
+def nearest(name: str, *, wanted: Iterable[str]) -> str:
+    """`` Did you mean …?``, or nothing where none of them is like ``name``."""
+    found = difflib.get_close_matches(name[:64], list(wanted), 1)
+    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _cut(value: Any) -> str:

@@ -30,6 +30,13 @@ KNOWN = frozenset({"agent.name", "agent.slug", "call.id", "call.channel", "call.
 RESERVED = ("agent", "call")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
 MARKS = re.compile(r"\{[{%#]")
+RAW = re.compile(r"\{%[-+]?\s*raw\s*[-+]?%}.*?\{%[-+]?\s*endraw\s*[-+]?%}", re.DOTALL)
+CLOSING = {
+    # Up to the next mark, but for what is in quotes.
+    "{{": re.compile(r"""(?:'[^'\n]*'|"[^"\n]*"|(?!\{[{%#]|}}).)*+}}""", re.DOTALL),
+    "{%": re.compile(r"""(?:'[^'\n]*'|"[^"\n]*"|(?!\{[{%#]|%}).)*+%}""", re.DOTALL),
+    "{#": re.compile(r".*?#}", re.DOTALL),
+}
 ALLOWED = "{{ variable }}, {% if %} with and, or, not, in and comparisons, and the filters " + ", ".join(
     sorted(FILTERS)
 )
@@ -121,6 +128,8 @@ def parse(source: str) -> Template:
     try:
         tree = ENVIRONMENT.parse(source)
     except TemplateSyntaxError as error:
+        if unclosed := _unclosed(source):
+            raise TemplateInvalid((unclosed,)) from error
         raise TemplateInvalid((Fault(error.lineno, error.message or "This is no template."),)) from error
     except RecursionError as error:
         raise TemplateInvalid((Fault(1, f"It is nested more than {DEPTH} deep."),)) from error
@@ -134,6 +143,19 @@ def parse(source: str) -> Template:
         raise TemplateInvalid(tuple(reader.faults))
     compiled = Compiled.from_code(ENVIRONMENT, ENVIRONMENT.compile(tree), {})
     return Template(source, reader.lines, compiled, reader.names)
+
+
+def _unclosed(source: str) -> Fault | None:
+    """The first mark without its end, of a text that Jinja2 cannot read: it says what it would rather have read."""
+    position, source = 0, RAW.sub(lambda raw: "\n" * raw[0].count("\n"), source)
+    while mark := MARKS.search(source, position):
+        end = CLOSING[mark[0]].match(source, mark.end())
+        if end is None:
+            close = mark[0][1].replace("{", "}") + "}"
+            words = f"A {mark[0]!r} is not closed: {close!r} is missing behind it."
+            return Fault(source.count("\n", 0, mark.start()) + 1, words)
+        position = end.end()
+    return None
 
 
 def check_name(name: str) -> str:

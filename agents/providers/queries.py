@@ -13,7 +13,7 @@ from agents.llm.choice import Platform, read_platform
 from agents.llm.providers import ModelRef, refer
 from agents.providers.models import Provider
 
-SLASHLESS = ("openai", "anthropic")
+SLASHLESS = ("openai", "anthropic", "embedded")
 """No model of theirs has a slash in its name: there a prefix is a provider's that does not exist."""
 
 
@@ -111,6 +111,8 @@ def _fault(name: str, ref: ModelRef) -> str:
     default = platform().default
     prefix, slash, _ = name.partition("/")
     if default is None or default.provider is None:
+        if slash:
+            return f"There is no provider {prefix!r}, and no default one that could serve {name!r}. {_there()}"
         return f"There is no default provider that could serve {name!r}; write provider/model. {_there()}"
     if slash and default.provider.kind in SLASHLESS:
         return f"There is no provider {prefix!r}. {_there()}"

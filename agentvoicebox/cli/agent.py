@@ -1,7 +1,8 @@
 """``avb agent``: the agents of one tenant, by the same operations as REST and the admin."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import IO, Any
 
@@ -21,8 +22,13 @@ def command() -> None:
     """
 
 
-def in_tenant(function: Callable[..., None]) -> Callable[..., None]:
-    """With ``--tenant``, in its schema and one transaction; refusals as lines."""
+Said = list[tuple[str, bool]]
+"""Lines, each with whether it is a warning."""
+
+
+def in_tenant(function: Callable[..., Said | None]) -> Callable[..., None]:
+    """With ``--tenant``, in its schema and one transaction; refusals as lines. The lines that a command gives are shown
+    once all that it did is committed."""
 
     @click.option("--tenant", "owner", help="the tenant's slug; without it the only one, or demo")
     @operating
@@ -31,20 +37,36 @@ def in_tenant(function: Callable[..., None]) -> Callable[..., None]:
         from django.db import transaction
         from django_tenants.utils import tenant_context
 
-        from agents.documents import DocumentInvalid
         from agents.loading import AgentRefused
-        from agents.operations import AgentInvalid, NothingToRollBack
+        from agents.operations import NothingToRollBack
 
         try:
-            with tenant_context(_find_tenant(owner)), transaction.atomic():
-                function(*args, **kwargs)
-        except (AgentRefused, NothingToRollBack, DocumentInvalid) as error:
+            with tenant_context(_find_tenant(owner)), transaction.atomic(), blaming("the agent"):
+                said = function(*args, **kwargs)
+        except (AgentRefused, NothingToRollBack) as error:
             raise click.ClickException(error.message) from error
-        except AgentInvalid as error:
-            lines = [f"{place}: {words}" for place, found in error.errors.items() for words in found]
-            raise click.ClickException("\n  ".join(["the agent cannot be as it is:", *lines])) from error
+        for line, warns in said or ():
+            click.echo(line, err=warns)
 
     return run
+
+
+@contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Says of ``what`` that it cannot be as it is."""
+    from agents.documents import DocumentInvalid
+    from agents.operations import AgentInvalid
+
+    try:
+        yield
+    except DocumentInvalid as error:
+        raise click.ClickException(f"{what}: {error.message}") from error
+    except AgentInvalid as error:
+        raise click.ClickException("\n  ".join([f"{what} cannot be as it is:", *_lines(error)])) from error
+
+
+def _lines(error: Any) -> list[str]:
+    return [f"{place}: {words}" for place, found in error.errors.items() for words in found]
 
 
 def _find_tenant(slug: str | None) -> Any:
@@ -112,25 +134,52 @@ def show(slug: str, as_json: bool) -> None:
 @click.option("--publish", is_flag=True, help="publish what is not live already as it is in the file")
 @click.option("--note", default="", help="what is new, for people; with --publish")
 @in_tenant
-def apply(files: tuple[IO[bytes], ...], publish: bool, note: str) -> None:
+def apply(files: tuple[IO[bytes], ...], publish: bool, note: str) -> Said:
     """Bring drafts to what YAML files say; - reads from standard input. All of them, or none when one is refused."""
     from agents.documents import read_document
+
+    said, applied = [], []
+    for file in files:
+        name = str(getattr(file, "name", "standard input"))
+        with blaming(name):
+            fields = read_document(file.read())
+        slug = fields.get("slug")
+        with blaming(f"{name}: the agent {slug!r}"):
+            done = _apply(fields)
+        changed = f"changed: {', '.join(done.changed)}" if done.changed else "is as it was"
+        said.append((f"{done.agent.slug} {'is made' if done.created else changed}", False))
+        applied.append((name, done.agent.slug))
+    for name, slug in applied:
+        if publish:
+            with blaming(f"{name}: the agent {slug!r}"):
+                said.append((_publish_changed(slug, note), False))
+        else:
+            said += [(line, True) for line in _warn(slug)]
+    return said
+
+
+def _publish_changed(slug: str, note: str) -> str:
+    """Unless the live version says the same; what there is to say of it."""
     from agents.operations import publish_agent
     from agents.queries import read_definition
     from agents.versions import DRAFT, differ
 
-    applied = []
-    for file in files:
-        done = _apply(read_document(file.read()))
-        changed = f"changed: {', '.join(done.changed)}" if done.changed else "is as it was"
-        click.echo(f"{done.agent.slug} {'is made' if done.created else changed}")
-        applied.append(done.agent.slug)
-    for slug in applied if publish else ():
-        agent = _find(slug)
-        if agent.live is not None and not differ(agent.live.definition, read_definition(agent, DRAFT)):
-            click.echo(f"{slug} version {agent.live.number} takes calls and is the same")
-        else:
-            click.echo(f"{slug} version {publish_agent(agent=agent, note=note).number} is published and takes calls")
+    agent = _find(slug)
+    if agent.live is not None and not differ(agent.live.definition, read_definition(agent, DRAFT)):
+        return f"{slug} version {agent.live.number} takes calls and is the same"
+    return f"{slug} version {publish_agent(agent=agent, note=note).number} is published and takes calls"
+
+
+def _warn(slug: str) -> list[str]:
+    """What keeps the draft from being published."""
+    from agents.checks import AgentInvalid, freeze
+    from agents.versions import definition_of
+
+    try:
+        freeze(slug, definition_of(_find(slug)))
+    except AgentInvalid as error:
+        return [f"{slug}: the draft cannot be published yet:", *(f"  {line}" for line in _lines(error))]
+    return []
 
 
 @command.command()
@@ -164,9 +213,14 @@ def versions(slug: str) -> None:
     """What was published, the latest first; * takes calls, - took them before."""
     from agents.queries import list_versions
 
-    for version in list_versions(_find(slug)).defer("definition").order_by("-number"):
+    agent = _find(slug)
+    trial = _trial(agent)
+    for version in list_versions(agent).defer("definition").order_by("-number"):
         mark = "*" if version.is_live else "-" if version.is_standby else " "
         click.echo(f"{mark} {version.number:>4}  {_when(version)}".rstrip())
+    if trial is not None:
+        arms = ", ".join(f"version {arm.version} (weight {arm.weight:g})" for arm in trial.shares)
+        click.echo(f"a trial runs: {arms}")
 
 
 @command.command()
@@ -184,7 +238,10 @@ def diff(slug: str, first: str | None, last: str) -> None:
         raise click.ClickException(f"{slug} has no version that takes calls; say FROM and TO, numbers or draft")
     names = [_check_name(first or str(agent.live.number)), _check_name(last)]
     before, after = (read_definition(agent, name) for name in names)
-    for change in differ(before, after):
+    changes = differ(before, after)
+    if not changes:
+        click.echo(f"{slug}: nothing differs between {_call(names[0])} and {_call(names[1])}")
+    for change in changes:
         if "lines" in change:
             click.echo("\n".join([f"{change['field']}:", *change["lines"][2:]]))
         else:
@@ -245,12 +302,20 @@ def _apply(fields: dict[str, Any]) -> Any:
 
     from agents.operations import AgentInvalid, apply_agent
     from agents.serializers import AgentSerializer
+    from agents.shapes import nearest
 
     shape = AgentSerializer(data=fields)
     try:
         shape.is_valid(raise_exception=True)
     except ValidationError as error:
-        found = {place: [str(words) for words in listed] for place, listed in shape.errors.items()}
+        known = [name for name, field in shape.fields.items() if not field.read_only]
+        found = {
+            place: [
+                f"{words}{nearest(place, wanted=known) if words.code == 'unknown_parameter' else ''}"
+                for words in listed
+            ]
+            for place, listed in shape.errors.items()
+        }
         raise AgentInvalid(found) from error
     return apply_agent(**shape.validated_data)
 
@@ -259,6 +324,18 @@ def _check_name(name: str) -> str:
     if name != "draft" and not (name.isascii() and name.isdecimal() and len(name) < 10):
         raise click.ClickException(f"a version is a number, or draft; got {name!r}")
     return name
+
+
+def _call(version: str) -> str:
+    return "the draft" if version == "draft" else f"version {version}"
+
+
+def _trial(agent: Any) -> Any:
+    """The one that runs, or None."""
+    from agents.trials.models import TrialStatus
+    from agents.trials.queries import list_trials
+
+    return list_trials(agent, status=TrialStatus.RUNNING).first()
 
 
 def _shape(agent: Any) -> Any:
@@ -273,7 +350,10 @@ def _say(agent: Any) -> str:
 
     if agent.live is None:
         return "draft, takes no calls"
-    return f"version {agent.live.number}{', draft is ahead' if has_changes(agent) else ''}"
+    ahead = ", draft is ahead" if has_changes(agent) else ""
+    if (trial := _trial(agent)) is not None:
+        return f"trial of versions {', '.join(str(arm.version) for arm in trial.shares)}{ahead}"
+    return f"version {agent.live.number}{ahead}"
 
 
 def _when(version: Any) -> str:

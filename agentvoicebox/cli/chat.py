@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import click
+import httpx2
 import websockets
 
 from agentvoicebox.cli.caller import CallFailed, with_query
@@ -21,6 +23,7 @@ GREETING_S = 0.8
 """How long an agent may take to begin its greeting."""
 SETTLE_S = 0.1
 """After an answer: a colleague who takes over may go on at once."""
+ASK_S = 5.0
 KEY_LIFE = timedelta(hours=12)
 SHOWN_CHARACTERS = 300
 
@@ -28,7 +31,13 @@ SHOWN_CHARACTERS = 300
 @click.command()
 @click.argument("agent", required=False)
 @click.option("--version", help="a version's number, or draft; without it the one that takes calls")
-@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="what the agent is told of the caller")
+@click.option(
+    "--var",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="a variable of the agent's; NAME is caller.NAME where it has no NAME",
+)
 @click.option("--end-user", default="", help="whom the call is for, as usage, limits and privacy know them")
 @click.option("--tenant", help="a tenant's slug: a key is made for this conversation and revoked after it")
 @click.option("--key", help="API key; without it the demo key", envvar="AVB_API_KEY")
@@ -53,7 +62,12 @@ def command(
     url, agent = url or demo.get("realtime_url"), agent or demo.get("agent")
     if not (url and agent):
         raise click.ClickException("no demo is set up here: run ./avb up, or give AGENT and --url")
-    asked = {"model": f"agent:{agent}" + (f"@{version}" if version else ""), **_read_variables(variables)}
+    slug, at, named = agent.removeprefix("agent:").partition("@")
+    if at and version:
+        raise click.BadParameter(f"{agent!r} names a version already", param_hint="--version")
+    version = version or named
+    read = _read_variables(variables)
+    asked = {"model": f"agent:{slug}" + (f"@{version}" if version else "")}
     if end_user:
         asked["user"] = end_user
     lent: list[Any] = []
@@ -65,6 +79,7 @@ def command(
         raise click.ClickException("no demo is set up here: give --key, or --tenant")
     screen = Screen(interactive=sys.stdin.isatty() and sys.stdout.isatty())
     try:
+        asked |= name_variables(read, find_declared(url, key, slug, version) if read else None, slug)
         asyncio.run(_converse(with_query(url, asked), key, screen, timeout_s))
     except CallFailed as error:
         raise click.ClickException(str(error)) from error
@@ -79,11 +94,42 @@ def _read_variables(written: tuple[str, ...]) -> dict[str, str]:
     read = {}
     for each in written:
         name, equals, value = each.partition("=")
-        name = name if "." in name else f"caller.{name}"
-        if not equals or not name.startswith("caller."):
+        if not equals or not name or name.startswith(("agent.", "call.")):
             raise click.BadParameter(f"{each!r}: write it as name=value or caller.name=value", param_hint="--var")
         read[name] = value
     return read
+
+
+def find_declared(url: str, key: str, slug: str, version: str) -> list[str] | None:
+    """The variables that this version of the agent declares; None where the server does not say. Blocks."""
+    parts = urlsplit(url)
+    path = f"{parts.path.removesuffix('/v1/realtime')}/api/v1/agents/{quote(slug, safe='')}/"
+    root = urlunsplit(parts._replace(scheme=parts.scheme.replace("ws", "http", 1), path=path, query=""))
+
+    def ask(address: str) -> dict[str, Any]:
+        answer = httpx2.get(address, headers={"Authorization": f"Bearer {key}"}, timeout=ASK_S)
+        return dict(answer.raise_for_status().json()["data"])
+
+    try:
+        found = ask(root)
+        if version != "draft":
+            found = ask(f"{root}versions/{quote(version or str(found['live']), safe='')}/")["definition"]
+        return [variable["name"] for variable in found["variables"]]
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError):
+        return None
+
+
+def name_variables(read: dict[str, str], declared: list[str] | None, slug: str) -> dict[str, str]:
+    """The variables as the address brings them. A name without a dot is the agent's own where it declares it, else the
+    caller's; what it does not declare is warned of."""
+    asked = {}
+    for written, value in read.items():
+        name = written if "." in written or written in (declared or ()) else f"caller.{written}"
+        if declared is not None and name not in declared:
+            there = f"there are {', '.join(declared)}" if declared else "it declares none"
+            click.echo(f"warning: the agent {slug!r} has no variable {name!r}; {there}", err=True)
+        asked[name if name.startswith("caller.") else f"variables.{name}"] = value
+    return asked
 
 
 @operating
@@ -116,6 +162,7 @@ class Screen:
 
     def say(self, words: str) -> None:
         """More of the agent's answer."""
+        words = _plain(words)
         if not words:
             return
         if self.interactive:
@@ -140,8 +187,13 @@ class Screen:
         if self.interactive and self._answer:
             click.echo()
             self._answer = ""
-        words = words if len(words) <= SHOWN_CHARACTERS else f"{words[:SHOWN_CHARACTERS]} …"
+        words = _plain(words if len(words) <= SHOWN_CHARACTERS else f"{words[:SHOWN_CHARACTERS]} …")
         click.echo(click.style(f"  {words}", dim=True), err=not self.interactive)
+
+
+def _plain(words: str) -> str:
+    """Without the signs that a terminal would obey: models and tools repeat what others wrote."""
+    return "".join(sign for sign in words if sign.isprintable() or sign in "\n\t")
 
 
 class Chat:
@@ -307,7 +359,7 @@ async def _converse(url: str, key: str, screen: Screen, timeout_s: float) -> Non
         if not screen.interactive:
             screen.note(f"not allowed, as nobody can be asked: {tool}")
             return False
-        click.echo(f"\n       allow {tool}? [y/N] ", nl=False)
+        click.echo(f"\n       allow {_plain(tool)}? [y/N] ", nl=False)
         return (await lines.get() or "").strip().lower() in ("y", "yes")
 
     async with _connect(url, key, screen, approves) as chat:

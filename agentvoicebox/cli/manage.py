@@ -6,11 +6,14 @@ import sys
 
 import click
 
+from agents.llm.choice import PROVIDER_VARIABLES
 from agentvoicebox.stack import processes
 from agentvoicebox.stack.running import Run
 from agentvoicebox.stack.state import REPOSITORY, state_dir
 
 SETTINGS = ("AVB_", "VAULT_", "AWS_")
+LANGUAGE_MODELS = (*PROVIDER_VARIABLES, "ANTHROPIC_BASE_URL", "OLLAMA_HOST")
+"""They go together: those of two places would be a platform that is nowhere."""
 MASTER_KEYS = ("AVB_MASTER_KEY", "AVB_MASTER_KEY_PREVIOUS")
 OF_ONE_PROCESS = {"AVB_SERVICE", "AVB_METRICS_PORT", "AVB_POSTGRES_POOL_SIZE", "AVB_DETACHED"}
 
@@ -59,4 +62,9 @@ def _stack_settings(run: Run) -> dict[str, str]:
                 f"{name} is set here, and not as the running stack has it; unset it to use the stack's, or restart the "
                 "stack with it (./avb down, then ./avb up)"
             )
-    return {name: value for name, value in running.items() if name.startswith(SETTINGS) and name not in OF_ONE_PROCESS}
+    taken = () if any(os.environ.get(name) for name in LANGUAGE_MODELS) else LANGUAGE_MODELS
+    return {
+        name: value
+        for name, value in running.items()
+        if name in taken or (name.startswith(SETTINGS) and name not in OF_ONE_PROCESS)
+    }

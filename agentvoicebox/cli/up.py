@@ -13,6 +13,7 @@ import click
 from agentvoicebox.stack import ports
 from agentvoicebox.stack.commands import StartFailed, read_end
 from agentvoicebox.stack.output import Console, LogFile
+from agentvoicebox.stack.processes import check_llm
 from agentvoicebox.stack.running import AlreadyRunning, Run
 from agentvoicebox.stack.state import state_dir
 from speech.models import ModelError
@@ -44,6 +45,7 @@ def command(port: int, host: str, detach: bool, json_logs: bool) -> None:
         if run.is_held():
             raise AlreadyRunning(run.describe())
         _refuse_taken_port(host, port, run)
+        check_llm(os.environ)
         if detach:
             _detach(run, state)
         else:

@@ -78,6 +78,15 @@ def find_llm(environment: Mapping[str, str]) -> Literal["configured", "ollama", 
     return "unserved" if environment.get("AVB_LLM_MODEL") else "embedded"
 
 
+def check_llm(environment: Mapping[str, str]) -> None:
+    """What the gateway would not start with is said before anything is started. Raises ValueError."""
+    from agents.llm.choice import read_platform
+    from agents.llm.config import read_config
+
+    read_config(environment)
+    read_platform(environment)
+
+
 def make_gateway(environment: dict[str, str], *, host: str, port: int) -> Service:
     """The server of calls and pages."""
     from agentvoicebox.serve import stop_s

@@ -7,7 +7,7 @@ from django.test import Client
 from django_tenants.utils import tenant_context
 
 from agents.models import AgentVersion
-from agents.operations import create_agent
+from agents.operations import create_agent, update_agent
 from agents.queries import find_agent
 from tenants.audit.models import Entry
 from tests.record.test_admin import sign_in
@@ -81,3 +81,18 @@ def test_lists_cost_a_fixed_number_of_queries(world: World, owner: Client, djang
                 agent.save()
         with django_assert_max_num_queries(len(few)):
             owner.get(page)
+
+
+def test_an_agent_that_is_needed_is_not_deleted_and_the_page_says_why(world: World, owner: Client) -> None:
+    with tenant_context(world.alpha.tenant):
+        needed = create_agent(slug="billing", name="Billing")
+        update_agent(agent=find_agent("alpha-desk"), colleagues=[{"agent": "billing"}])
+    for address, sent in (
+        (f"{AGENTS}{needed.pk}/delete/", {"post": "yes"}),
+        (AGENTS, {"action": "delete_selected", "_selected_action": [needed.pk], "post": "yes"}),
+    ):
+        page = owner.post(address, sent, follow=True).content.decode()
+        assert "is named by the agent &#x27;alpha-desk&#x27;: change these first." in page
+        assert "uccessfully deleted" not in page
+    with tenant_context(world.alpha.tenant):
+        assert find_agent("billing").name == "Billing"

@@ -11,6 +11,8 @@ from agents.documents import read_document
 from agents.models import Agent
 from agents.operations import create_agent
 from agents.queries import find_agent
+from agents.trials.assignment import Arm
+from agents.trials.operations import start_trial
 from agentvoicebox.cli import agent as cli
 from tenants.audit.models import Entry
 from tests.record.world import World
@@ -50,7 +52,11 @@ def test_of_several_files_all_are_applied_or_none(avb: Any, world: World, tmp_pa
     names[0].write_text("schema: 1\nslug: one\nname: One\ncolleagues: [{agent: two}]\n")
     names[1].write_text("schema: 1\nslug: two\nname: Two\ncolleagues: [{agent: one}]\nspeed: 9\n")
     refused = avb("apply", *map(str, names), "--publish")
-    assert (refused.exit_code, "speed: Ensure this value is less than or equal to 1.5" in refused.output) == (1, True)
+    assert refused.exit_code == 1
+    assert refused.output == (
+        f"Error: {names[1]}: the agent 'two' cannot be as it is:\n"
+        "  speed: Ensure this value is less than or equal to 1.5.\n"
+    ), "nothing is said of what was taken back"
     with tenant_context(world.alpha.tenant):
         assert Agent.objects.count() == 1
     names[1].write_text(names[1].read_text().replace("speed: 9\n", ""))
@@ -81,9 +87,12 @@ def test_versions_are_listed_compared_and_switched(avb: Any) -> None:
     assert listed[0].startswith("-    2  ")
     assert listed[0].endswith("at the command line  Kinder.")
     assert listed[1].startswith("*    1  ")
-    assert avb("diff", "alpha-desk", "2", "draft").output == ""
+    assert (
+        avb("diff", "alpha-desk", "2", "draft").output
+        == "alpha-desk: nothing differs between version 2 and the draft\n"
+    )
     assert avb("reset", "alpha-desk").output == "the draft of alpha-desk is version 1 again\n"
-    assert avb("diff", "alpha-desk").output == ""
+    assert avb("diff", "alpha-desk").output == "alpha-desk: nothing differs between version 1 and the draft\n"
 
 
 def test_an_agent_is_shown(avb: Any, world: World) -> None:
@@ -134,3 +143,51 @@ def test_the_tenant_is_said_where_there_are_several(avb: Any, world: World) -> N
     assert avb("list", tenant="").output.startswith("alpha-desk")
     with tenant_context(world.beta.tenant):
         assert find_agent("beta-desk").name == "Beta desk"
+
+
+def test_what_cannot_be_published_yet_is_kept_and_warned_of(avb: Any) -> None:
+    text = "schema: 1\nslug: night\nname: Night\ninstructions: '{% for a in b %}{% endfor %}'\ngreeting: '{{ x }}'\n"
+    result = avb("apply", "-", typed=text + "tools: [{type: http, name: nosuch}]\n")
+    assert (result.exit_code, result.stdout) == (0, "night is made\n")
+    assert result.stderr.startswith("night: the draft cannot be published yet:\n  instructions: Line 1: A loop may not")
+    assert "\n  greeting: Line 1: nobody knows a variable 'x'" in result.stderr
+    assert "\n  tools[0].name: " in result.stderr
+    assert avb("show", "night").exit_code == 0
+
+
+def test_a_name_that_is_nearly_right_is_guessed_and_no_place_is_said_twice(avb: Any, tmp_path: Path) -> None:
+    file = tmp_path / "night.yaml"
+    file.write_text("schema: 1\nslug: night\nname: Night\ngreting: Hi\n")
+    refused = avb("apply", str(file)).output
+    assert refused.startswith(f"Error: {file}: the agent 'night' cannot be as it is:\n  greting: There is no field")
+    assert refused.endswith(" Did you mean 'greeting'?\n")
+    file.write_text("schema: 1\nslug: night\nname: Night\nlimits: {turn: 3}\ntools: [{type: htp}]\n")
+    refused = avb("apply", str(file)).output
+    assert (
+        "\n  limits.turn: There is no such field; there are duration_s, turns, tool_rounds. Did you mean 'turns'?"
+        in refused
+    )
+    assert '\n  tools[0].type: Use one of function, http, mcp, python, builtin; got "htp".\n' in refused
+    file.write_text("slug: night\n")
+    assert avb("apply", str(file)).output == f"Error: {file}: A document says schema: 1; there is none.\n"
+
+
+def test_a_publish_that_is_refused_names_its_file(avb: Any, tmp_path: Path) -> None:
+    names = [tmp_path / f"{slug}.yaml" for slug in ("one", "two")]
+    names[0].write_text("schema: 1\nslug: one\nname: One\n")
+    names[1].write_text("schema: 1\nslug: two\nname: Two\ngreeting: '{{ x'\n")
+    refused = avb("apply", *map(str, names), "--publish")
+    assert (refused.exit_code, refused.output) == (
+        1,
+        f"Error: {names[1]}: the agent 'two' cannot be as it is:\n"
+        "  greeting: Line 1: A '{{' is not closed: '}}' is missing behind it.\n",
+    )
+
+
+def test_a_trial_is_seen(avb: Any, world: World) -> None:
+    avb("publish", "alpha-desk", "--no-activate")
+    with tenant_context(world.alpha.tenant):
+        start_trial(agent=find_agent("alpha-desk"), arms=[Arm(1, 90), Arm(2, 10)])
+    assert "trial of versions 1, 2" in avb("list").output
+    listed = avb("versions", "alpha-desk").output
+    assert listed.endswith("\na trial runs: version 1 (weight 90), version 2 (weight 10)\n")

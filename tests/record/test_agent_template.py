@@ -181,3 +181,18 @@ def test_any_text_is_refused_or_rendered_and_nothing_else(source: str, value: st
     except TemplateInvalid:
         return
     assert isinstance(template.render(dict.fromkeys(template.variables, value)), str)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("Hi {{ caller.name", "Line 1: A '{{' is not closed: '}}' is missing behind it."),
+        ("Hi\n{{ caller.name.\nthe {{ x }}", "Line 2: A '{{' is not closed: '}}' is missing behind it."),
+        ("{% raw %}{{{% endraw %}\n{% if x\n", "Line 2: A '{%' is not closed: '%}' is missing behind it."),
+        ("{# aside", "Line 1: A '{#' is not closed: '#}' is missing behind it."),
+    ],
+)
+def test_a_mark_without_its_end_is_named(source: str, words: str) -> None:
+    with pytest.raises(TemplateInvalid) as refusal:
+        parse(source)
+    assert str(refusal.value) == words

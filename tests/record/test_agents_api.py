@@ -4,6 +4,8 @@ import pytest
 from django_tenants.utils import tenant_context
 
 from agents.models import Agent
+from agents.operations import create_agent, publish_agent, update_agent
+from agents.routing.operations import create_rule
 from tenants.keys.operations import issue_key
 from tenants.permissions import Scope
 from tests.record.world import Api, World
@@ -209,3 +211,41 @@ def test_a_fault_of_ours_shows_nothing_of_itself(alpha_api: Api, monkeypatch: py
     status, answer = alpha_api("POST", "agents/", NEW)
     assert (status, answer["error"]["code"]) == (500, "internal_error")
     assert "hunter2" not in str(answer)
+
+
+@pytest.mark.parametrize("where", ["draft", "live", "rule", "default"])
+def test_who_is_needed_is_not_deleted(world: World, alpha_api: Api, where: str) -> None:
+    with tenant_context(world.alpha.tenant):
+        desk = Agent.objects.get(slug="alpha-desk")
+        needed = create_agent(slug="billing", name="Billing")
+        publish_agent(agent=needed)
+        words = "is named by the agent 'alpha-desk': change these first."
+        if where in ("draft", "live"):
+            update_agent(agent=desk, colleagues=[{"agent": "billing"}])
+        if where == "live":
+            publish_agent(agent=desk)
+            update_agent(agent=desk, colleagues=[])
+        if where == "rule":
+            create_rule(name="Bills", agent="billing")
+            words = "is named by the routing rule 'Bills': change these first."
+        if where == "default":
+            update_agent(agent=needed, is_default=True)
+            words = "is the default, who answers callers that name nobody: make another the default first."
+    status, answer = alpha_api("DELETE", "agents/billing/")
+    assert (status, answer["error"]["code"], answer["error"]["message"]) == (
+        409,
+        "agent_in_use",
+        f"The agent 'billing' {words}",
+    )
+    with tenant_context(world.alpha.tenant):
+        assert Agent.objects.filter(slug="billing").exists()
+
+
+def test_a_colleague_is_deleted_once_nobody_names_it(world: World, alpha_api: Api) -> None:
+    with tenant_context(world.alpha.tenant):
+        create_agent(slug="billing", name="Billing")
+        desk = update_agent(agent=Agent.objects.get(slug="alpha-desk"), colleagues=[{"agent": "billing"}])
+        update_agent(agent=desk, colleagues=[])
+    assert alpha_api("DELETE", "agents/billing/") == (204, None)
+    with tenant_context(world.alpha.tenant):
+        assert not Agent.objects.filter(slug="billing").exists()

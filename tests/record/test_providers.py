@@ -201,6 +201,15 @@ def test_models_with_slashes_are_models_where_the_default_has_such(monkeypatch: 
     monkeypatch.setattr(queries, "platform", lambda: read_platform({"OLLAMA_HOST": "127.0.0.1:9"}))
     [words] = queries.check_models(["gpt-5"]).values()
     assert words == "There is no default provider that could serve 'gpt-5'; write provider/model. There are: ollama."
+    [words] = queries.check_models(["openai-compatible/tiny"]).values()
+    assert words == (
+        "There is no provider 'openai-compatible', and no default one that could serve 'openai-compatible/tiny'. "
+        "There are: ollama."
+    )
+    embedded = environ | {"AVB_LLM_EMBEDDED": "1", "AVB_LLM_MODEL": "m"}
+    monkeypatch.setattr(queries, "platform", lambda: read_platform(embedded))
+    [words] = queries.check_models(["opnai/gpt-4o"]).values()
+    assert words == "There is no provider 'opnai'. There are: embedded, ollama."
 
 
 def test_who_is_switched_off_is_known_to_be_so() -> None:
