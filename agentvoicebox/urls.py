@@ -36,5 +36,6 @@ urlpatterns = [
     path("api/v1/docs/errors/", pages.errors, name="errors"),
 ]
 handler400 = pages.bad_request
+handler403 = pages.forbidden
 handler404 = pages.not_found
 handler500 = pages.broken

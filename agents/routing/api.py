@@ -135,7 +135,13 @@ class RoutingTrial(RoutingView):
             for row, verdict in zip(rows, tried.verdicts, strict=True)
         ]
         chosen = None if tried.rule is None else rows[tried.rule]
-        answer = {"agent": chosen and chosen.agent, "rule": chosen and chosen.pk, "rules": shown}
+        agent = chosen.agent if chosen else queries.find_default_agent()
+        answer = {
+            "agent": agent,
+            "is_default": chosen is None and agent is not None,
+            "rule": chosen and chosen.pk,
+            "rules": shown,
+        }
         return Response(RoutingTriedSerializer(answer).data)
 
 

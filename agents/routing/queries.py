@@ -42,6 +42,11 @@ def choose_agent(*, channel: str, attributes: Mapping[str, str], now: datetime) 
     return choose(rules, channel=channel, attributes=attributes, now=now)
 
 
+def find_default_agent() -> str | None:
+    """Who takes a call that no rule holds for, by slug; None: a plain assistant."""
+    return Agent.objects.filter(is_default=True, live__isnull=False).values_list("slug", flat=True).first()
+
+
 def read_rules(rows: Iterable[RoutingRule]) -> list[StoredRule]:
     """As the matcher takes them. A rule that cannot hold any more has a ``fault``: calls go on by the others."""
     rows = list(rows)

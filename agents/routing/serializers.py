@@ -109,7 +109,8 @@ class TriedRuleSerializer(serializers.Serializer):
 
 class RoutingTriedSerializer(serializers.Serializer):
     agent = serializers.CharField(
-        allow_null=True, help_text="Who takes the call; null: whoever takes calls without a rule."
+        allow_null=True, help_text="Who takes the call; null: a plain assistant, since there is no default agent."
     )
+    is_default = serializers.BooleanField(help_text="No rule chose: the tenant's default agent takes the call.")
     rule = serializers.UUIDField(allow_null=True, help_text="The rule that chose; null: none did.")
     rules = TriedRuleSerializer(many=True)

@@ -221,7 +221,7 @@ class _Reader:
         content, needed = _object(body.get("content")), bool(body.get("required"))
         kinds = [kind for kind in content if JSON.fullmatch(kind.partition(";")[0].strip().lower())]
         if not kinds:
-            if needed:
+            if content or needed:
                 raise Unusable(f"Its body is {', '.join(content)[:100] or 'of no known type'}; only JSON can be sent.")
             return
         if draft.method == "GET":
@@ -231,7 +231,8 @@ class _Reader:
         if schema.get("type") != "object" or not isinstance(properties, dict) or not properties or "oneOf" in schema:
             draft.add_body(schema, needed=needed)
             return
-        required = schema.get("required", []) if needed else []
+        # Few documents say that a body is required; what its members say of themselves is believed.
+        required = schema.get("required", [])
         for name, part in properties.items():
             draft.add("body", name, part, needed=name in required)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -83,6 +84,7 @@ def _by_name() -> serializers.SlugRelatedField:
         required=False,
         allow_null=True,
         help_text="The name of a credential, or null.",
+        error_messages={"does_not_exist": "There is no credential {value!r}."},
     )
 
 
@@ -165,9 +167,24 @@ class ToolAnswerSerializer(serializers.Serializer):
     receipt = ObjectField(help_text="What was asked, sent and answered, and how long it took.")
 
 
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "object", "additionalProperties": {}}]})
+class DocumentField(serializers.JSONField):
+    """Text, or the object itself."""
+
+    def to_internal_value(self, data: Any) -> str:
+        value = super().to_internal_value(data)
+        if isinstance(value, dict):
+            return msgspec.json.encode(value).decode()
+        if not isinstance(value, str) or not value.strip():
+            raise serializers.ValidationError(
+                "This is an OpenAPI document: an object, or JSON or YAML as text.", "invalid"
+            )
+        return value
+
+
 class ToolImportSerializer(StrictSerializer):
-    document = serializers.CharField(
-        required=False, trim_whitespace=False, help_text="An OpenAPI 3.0 or 3.1 document as JSON or YAML."
+    document = DocumentField(
+        required=False, help_text="An OpenAPI 3.0 or 3.1 document: the object itself, or JSON or YAML as text."
     )
     url = serializers.CharField(required=False, max_length=2_000, help_text="Where to fetch it instead.")
     server_url = serializers.CharField(

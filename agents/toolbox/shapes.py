@@ -2,11 +2,15 @@
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 from jsonschema import Draft202012Validator, SchemaError
 
+from agents.egress.addresses import is_private_allowed
+from agents.egress.config import EgressConfig
 from agents.toolbox.errors import ToolboxInvalid
 from agents.tools.http import HEADER, OURS, HttpToolInvalid, check_address, read_http_tool
+from tenants.keys.networks import is_public, read_address
 
 PARAMETERS_CHARACTERS = 32_000
 DEPTH = 24
@@ -49,6 +53,19 @@ def check_request(request: Any, response: Any, parameters: Any) -> None:
         read_http_tool(request, response, parameters)
     except HttpToolInvalid as error:
         raise ToolboxInvalid({error.param: error.message}) from error
+    check_reach(request["url"], "request.url")
+
+
+def check_reach(url: str, param: str) -> None:
+    """An address that is written out and that is not asked from here is told at once; where a name leads is found out
+    when it is asked. Raises ToolboxInvalid."""
+    host = urlsplit(url).hostname or ""
+    address = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host
+    if read_address(address) is None or is_public(address):
+        return
+    if not is_private_allowed(address, EgressConfig.from_environ()):
+        words = f"{host} is not public, so it is not asked; who runs the server can allow its network"
+        raise ToolboxInvalid({param: f"{words} (AVB_EGRESS_PRIVATE_NETWORKS)."})
 
 
 def check_server(url: Any, headers: Any, allowed_tools: Any, require_approval: Any) -> None:
@@ -57,6 +74,7 @@ def check_server(url: Any, headers: Any, allowed_tools: Any, require_approval: A
         check_address(url, "url")
     except HttpToolInvalid as error:
         raise ToolboxInvalid({"url": error.message}) from error
+    check_reach(url, "url")
     if not isinstance(headers, dict) or len(headers) > HEADERS:
         raise ToolboxInvalid({"headers": f"This is an object of at most {HEADERS} headers."})
     for name, value in headers.items():

@@ -71,6 +71,14 @@ UNREACHABLE = 424
 NAME_CHARACTERS = 128
 STAND_INS = frozenset({"Server returned an error response", "Not Found", "Session terminated"})
 """What the official client says where a server answers with an HTTP error and no words of its own."""
+REFUSED = {
+    "address": "its address is not public",
+    "scheme": "it is asked over https:// only",
+    "credentials": "its url holds a user or a password",
+    "redirect": "its redirect is not followed",
+    "encoding": "its answer is compressed in a way that was not asked for",
+}
+"""By the reason of the guard. Callers hear it too, so it names no host."""
 
 log = logging.getLogger(__name__)
 Found = TypeVar("Found")
@@ -360,7 +368,9 @@ def _outcome_of(fault: BaseException, server: McpServer, statuses: list[int], se
     if isinstance(fault, CredentialFailed):
         return failure(fault.message, healthy=fault.healthy or None)
     if isinstance(fault, EgressRefused):
-        words = f"The answer of {label} is too long." if fault.reason == "size" else f"{label} may not be asked."
+        words = f"The answer of {label} is too long."
+        if fault.reason != "size":
+            words = f"{label} may not be asked: {REFUSED.get(fault.reason, fault.reason)}."
         error = ToolError("http_error", words, UNREACHABLE)
         answered = {"refused": str(fault)}
         return Outcome(error=error, outcome="refused", answered=answered, healthy=None)

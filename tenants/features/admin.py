@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from tenants.admin_site import PlatformModelAdmin
 from tenants.features.flags import DEFAULTS, Feature
@@ -29,6 +29,11 @@ class SettingAdmin(PlatformModelAdmin):
     list_filter = ["feature", "is_enabled"]
     search_fields = ["tenant__name", "tenant__slug"]
     list_per_page = 50
+    list_before_template = "admin/features/flags.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        flags = [{"name": flag.value, "about": flag.label, "is_enabled": DEFAULTS[flag]} for flag in Feature]
+        return super().changelist_view(request, {**(extra_context or {}), "flags": flags})
 
     @admin.display(boolean=True)
     def default(self, setting: Setting) -> bool | None:

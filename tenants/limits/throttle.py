@@ -62,7 +62,7 @@ def refuse_guesses(brought: bytes, address: str) -> None:
 def throttle(principal: Principal | None, address: str, brought: bytes = b"") -> dict[str, str]:
     """Counts one request, and notes that what was brought is good. Gives the headers for its answer; raises
     TooManyRequests and Unavailable."""
-    counters = [anonymous_counter(address)] if principal is None else _counters(principal)
+    counters = [anonymous_counter(address)] if principal is None else principal_counters(principal)
     notes = []
     if principal is not None and brought:
         notes.append(known_note(brought, address))
@@ -125,7 +125,7 @@ def access_note(tenant: str, key_id: str, address: str) -> Counter:
     )
 
 
-def _counters(principal: Principal) -> list[Counter]:
+def principal_counters(principal: Principal) -> list[Counter]:
     """People count for themselves; operators, and people who act in no tenant, under the platform's name."""
     if principal.allowance is not None:
         party = Party(tenant=principal.tenant, key_id=principal.id, allowance=principal.allowance)

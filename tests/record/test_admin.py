@@ -1,5 +1,7 @@
 """Django's admin: what the owner of a tenant and the platform's operator see, and what they may do."""
 
+import html
+import json
 import re
 
 import pytest
@@ -70,6 +72,25 @@ def test_a_long_conversation_shows_its_latest_items_and_says_so(world: World, ow
     page = owner.get("/admin/archive/conversation/sess_5Flong/change/").content.decode()
     assert "word 0." in page
     assert "not shown" not in page
+
+
+def test_a_tool_call_shows_its_receipt_folded_away_and_ids_as_they_are(world: World, owner: Client) -> None:
+    item = {"id": "item_9", "type": "mcp_call", "server_label": "http", "name": "weather", "output": "sunny"}
+    receipt = {"tool": "weather", "sent": {"url": "https://w.example"}, "took_ms": 41.5}
+    stored = ItemStored(
+        session_id="sess_tool", seq=9, at=BEGUN, item=item, previous_item_id=None, agent="desk", agent_version=3,
+        timings_ms={"tool": 41.5}, receipt=receipt,
+    )  # fmt: skip
+    with tenant_context(world.alpha.tenant):
+        apply_events([*call("sess_tool", "alpha-desk", []), stored])
+    page = owner.get("/admin/archive/conversation/sess_5Ftool/change/").content.decode()
+    folded = re.findall(r"<details><summary>(\w+)</summary><pre>(.*?)</pre></details>", page, re.DOTALL)
+    assert [title for title, _ in folded] == ["Timings", "Receipt"]
+    assert "tool: 41.5 ms" in folded[0][1]
+    assert json.loads(html.unescape(folded[1][1])) == receipt
+    assert "desk@3" in page
+    assert "sess_tool" in page
+    assert "Sess_tool" not in page
 
 
 def test_pages_bring_an_icon_and_only_files_of_this_server(owner: Client) -> None:

@@ -21,7 +21,7 @@ from tenants.limits.queries import tenant_limits
 from tenants.models import ApiKey, Plan, Tenant
 from tenants.permissions import Scope
 from tests.isolation.walk import PUBLIC, Route, fill, routes
-from tests.record.world import Api, World
+from tests.record.world import PASSWORD, Api, World
 
 
 def limit(world: World, **limits: int) -> None:
@@ -251,3 +251,46 @@ def test_redis_knows_no_address_and_no_end_user_by_name(world: World, valkey_url
 )
 def test_durations_are_written_as_openai_writes_them(seconds: float, written: str) -> None:
     assert duration(seconds) == written
+
+
+def sign_in(world: World, address: str) -> Client:
+    client = Client(headers={"Host": world.alpha.host}, REMOTE_ADDR=address)
+    client.post("/accounts/login/?next=/admin/", {"login": world.alpha.owner.email, "password": PASSWORD})
+    return client
+
+
+def test_people_who_are_signed_in_count_for_themselves_on_pages_too(world: World, settings: Settings) -> None:
+    settings.ANONYMOUS_REQUESTS_PER_MINUTE = 3
+    limit(world, requests_per_minute=6)
+    owner = sign_in(world, "192.0.2.50")
+    assert [owner.get("/admin/").status_code for _ in range(7)] == [200] * 6 + [429]
+    refused = owner.get("/admin/")
+    assert "requests_per_minute is 6" in refused.content.decode()
+    assert owner.get("/api/v1/agents/").status_code == 429, "the same counter as over REST"
+    assert Client(REMOTE_ADDR="192.0.2.50").get("/accounts/login/").status_code == 200, "one of three is left"
+
+
+def test_cookies_that_are_made_up_count_by_address_before_they_are_looked_up(
+    world: World, settings: Settings, django_assert_num_queries: Any
+) -> None:
+    settings.ANONYMOUS_REQUESTS_PER_MINUTE = 2
+    client = Client(headers={"Host": world.alpha.host}, REMOTE_ADDR="192.0.2.51")
+    answers = []
+    for number in range(2):
+        client.cookies["sessionid"] = f"{number}{'x' * 31}"
+        answers.append(client.get("/admin/").status_code)
+    assert answers == [302, 302]
+    client.cookies["sessionid"] = "y" * 32
+    with django_assert_num_queries(0):
+        assert client.get("/admin/").status_code == 429
+
+
+def test_a_session_that_has_ended_counts_by_address(world: World, settings: Settings) -> None:
+    owner = sign_in(world, "192.0.2.52")
+    assert owner.get("/admin/").status_code == 200
+    cookie = owner.cookies["sessionid"].value
+    assert owner.post("/accounts/logout/").status_code == 302
+    settings.ANONYMOUS_REQUESTS_PER_MINUTE = 5  # three of them are spent: signing in, the first page
+    left = Client(headers={"Host": world.alpha.host}, REMOTE_ADDR="192.0.2.52")
+    left.cookies["sessionid"] = cookie
+    assert 429 in [left.get("/admin/").status_code for _ in range(6)]

@@ -1,7 +1,14 @@
 """The front page, what is shown where there is nothing, static files, and the headers that browsers are told."""
 
+import json
+
 import pytest
-from django.test import Client
+from django.core.exceptions import PermissionDenied
+from django.test import Client, RequestFactory
+
+from agentvoicebox import pages
+from tests.record.test_admin import sign_in
+from tests.record.world import World
 
 
 def test_the_front_page_says_what_runs_here_and_asks_no_database() -> None:
@@ -94,3 +101,13 @@ def test_the_platforms_own_admin_is_found_from_the_demo_tenants_hosts(host: str,
 def test_outside_dev_no_such_address_is_invented(settings) -> None:
     settings.DEV = False
     assert "platform.localhost" not in Client(headers={"Host": "127.0.0.1:8000"}).get("/").content.decode()
+
+
+def test_what_is_refused_is_a_page_of_ours_and_a_problem_of_the_api(world: World) -> None:
+    owner = sign_in(world.alpha.host, world.alpha.owner.email)
+    refused = owner.get("/admin/toolbox/credential/add/")
+    assert refused.status_code == 403
+    assert "Not for you" in refused.content.decode()
+    assert "/static/site.css" in refused.content.decode()
+    answer = pages.forbidden(RequestFactory().get("/api/v1/agents/"), PermissionDenied())
+    assert (answer.status_code, json.loads(answer.content)["error"]["code"]) == (403, "permission_denied")

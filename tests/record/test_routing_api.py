@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -9,7 +10,9 @@ from django.test import Client
 from django.urls import reverse
 from django_tenants.utils import tenant_context
 
-from agents.operations import create_agent, publish_agent
+from agents.documents import read_document
+from agents.operations import apply_agent, create_agent, publish_agent, update_agent
+from agents.queries import find_agent
 from agents.routing import trying
 from agents.routing.models import RoutingRule
 from agents.routing.operations import create_rule, order_rules
@@ -244,17 +247,38 @@ def test_a_call_is_tried_with_its_first_words(alpha_api: Api, rules: dict[str, s
 
 
 def test_a_call_is_tried_at_another_time(world: World, alpha_api: Api) -> None:
+    with tenant_context(world.alpha.tenant):
+        publish_agent(agent=create_agent(slug="gold-desk", name="Gold desk"))
     hours = {"time_zone": "Europe/Berlin", "days": ["fri"], "from": "08:00", "to": "18:00"}
-    alpha_api("POST", "routing-rules/", {"name": "open", "agent": "alpha-desk", "conditions": {"hours": hours}})
-    for at, agent in [
-        ("2027-01-15T07:00:00Z", "alpha-desk"),
-        ("2027-01-15T06:59:00Z", None),
-        ("2027-01-16T09:00:00Z", None),
+    alpha_api("POST", "routing-rules/", {"name": "open", "agent": "gold-desk", "conditions": {"hours": hours}})
+    for at, agent, is_default in [
+        ("2027-01-15T07:00:00Z", "gold-desk", False),
+        ("2027-01-15T06:59:00Z", "alpha-desk", True),
+        ("2027-01-16T09:00:00Z", "alpha-desk", True),
     ]:
         answer = alpha_api("POST", "routing-rules/try/", {"at": at})[1]["data"]
-        assert answer["agent"] == agent, at
+        assert (answer["agent"], answer["is_default"]) == (agent, is_default), at
     assert answer["rule"] is None
     assert "sat 10:00 in Europe/Berlin" in answer["rules"][0]["reason"]
+
+
+def test_without_a_default_agent_nobody_is_named(world: World, alpha_api: Api) -> None:
+    with tenant_context(world.alpha.tenant):
+        update_agent(agent=find_agent("alpha-desk"), is_default=False)
+    answer = alpha_api("POST", "routing-rules/try/", {})[1]["data"]
+    assert (answer["agent"], answer["is_default"], answer["rule"]) == (None, False, None)
+
+
+def test_the_supervisor_of_the_manual_can_be_applied_in_its_order(world: World) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
+    documents = [read_document(part.partition("```")[0]) for part in manual.split("```yaml\n")[1:]]
+    assert [document["slug"] for document in documents] == ["billing", "shipping", "complaints", "front-desk"]
+    with tenant_context(world.alpha.tenant):
+        for document in documents:
+            publish_agent(agent=apply_agent(**document).agent)
+        desk = find_agent("front-desk")
+        assert desk.live is not None
+        assert [colleague["agent"] for colleague in desk.colleagues] == ["billing", "shipping", "complaints"]
 
 
 def test_without_a_model_words_find_no_intent(alpha_api: Api, rules: dict[str, str], monkeypatch) -> None:

@@ -258,3 +258,25 @@ def test_the_catalogues_say_what_there_is(alpha_api: Api) -> None:
     assert builtins.keys() == {"end_call", "current_time", "transfer_call", "send_dtmf", "collect"}
     assert "destinations" in json.dumps(builtins["transfer_call"]["settings"])
     assert alpha_api("GET", "tools/python/")[0] == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.7:8443", "169.254.169.254"])
+def test_an_address_that_is_not_asked_is_refused_at_once(
+    alpha_api: Api, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AVB_EGRESS_PRIVATE_NETWORKS", raising=False)
+    tool = {"name": "inside", "request": {"method": "GET", "url": f"https://{host}/orders"}}
+    server = {"label": "inside", "url": f"https://{host}/mcp"}
+    for path, body, param in (("tools/", tool, "request.url"), ("mcp-servers/", server, "url")):
+        status, answer = alpha_api("POST", path, body)
+        assert (status, answer["error"]["param"]) == (400, param)
+        assert "AVB_EGRESS_PRIVATE_NETWORKS" in answer["error"]["message"]
+    monkeypatch.setenv("AVB_EGRESS_PRIVATE_NETWORKS", "127.0.0.0/8,::1,10.0.0.0/8,169.254.0.0/16")
+    assert alpha_api("POST", "tools/", tool)[0] == 201
+    assert alpha_api("POST", "mcp-servers/", server)[0] == 201
+
+
+def test_a_credential_that_is_not_there_is_named(alpha_api: Api) -> None:
+    request = {"method": "GET", "url": "https://shop.example/orders"}
+    status, answer = alpha_api("POST", "tools/", {"name": "orders", "request": request, "credential": "shop_key"})
+    assert (status, answer["error"]["message"]) == (400, "There is no credential 'shop_key'.")

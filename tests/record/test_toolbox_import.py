@@ -272,3 +272,55 @@ def test_a_document_is_fetched_through_the_guard(
     status, answer = alpha_api("POST", "tools/import/", {"url": f"{tool_server.url}/gone"})
     assert "answered 404" in answer["error"]["message"]
     assert "secret words" not in answer["error"]["message"]
+
+
+def test_a_document_may_be_sent_as_the_object_it_is(alpha_api: Api) -> None:
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "Shop"},
+        "servers": [{"url": "https://shop.example"}],
+        "paths": {"/orders": {"get": {"operationId": "orders"}}},
+    }
+    status, answer = alpha_api("POST", "tools/import/", {"document": document})
+    assert (status, answer["data"]["operations"][0]["name"]) == (200, "orders")
+    assert alpha_api("POST", "tools/import/", {"document": json.dumps(document)})[1]["data"] == answer["data"]
+    for wrong in (7, [document], "", None):
+        status, answer = alpha_api("POST", "tools/import/", {"document": wrong})
+        assert (status, answer["error"]["param"]) == (400, "document"), wrong
+
+
+BODIES = """
+openapi: 3.1.0
+info: {title: Shop}
+servers: [{url: 'https://shop.example'}]
+paths:
+  /photos:
+    post: {operationId: upload, requestBody: {content: {multipart/form-data: {schema: {type: object}}}}}
+  /orders:
+    post:
+      operationId: order
+      requestBody:
+        content:
+          application/json:
+            schema:
+              type: object
+              required: [item]
+              properties: {item: {type: string}, note: {type: string}}
+"""
+
+
+def test_a_form_is_a_problem_also_where_it_may_be_left_out(alpha_api: Api) -> None:
+    assert "multipart/form-data; only JSON" in operation("POST /photos", BODIES).problem
+    status, answer = alpha_api("POST", "tools/import/", {"document": BODIES, "create": True})
+    assert (status, answer["data"]["created"]) == (201, ["order"])
+
+
+def test_members_that_are_required_stay_so_where_the_body_does_not_say_it() -> None:
+    assert operation("POST /orders", BODIES).parameters["required"] == ["item"]
+
+
+def test_an_operation_on_an_address_that_is_not_asked_says_so(alpha_api: Api) -> None:
+    document = BODIES.replace("https://shop.example", "https://127.0.0.1:8443")
+    answer = alpha_api("POST", "tools/import/", {"document": document})[1]
+    problems = {each["operation"]: each["problem"] for each in answer["data"]["operations"]}
+    assert "127.0.0.1 is not public" in problems["POST /orders"]

@@ -257,8 +257,8 @@ async def test_a_server_that_dies_and_comes_back(servers: McpServers, free_port:
 @pytest.mark.parametrize(
     ("url", "type_", "words"),
     [
-        ("http://127.0.0.2:9/mcp", "http_error", "may not be asked"),
-        ("ftp://127.0.0.1/mcp", "http_error", "may not be asked"),
+        ("http://127.0.0.2:9/mcp", "http_error", "may not be asked: its address is not public."),
+        ("ftp://127.0.0.1/mcp", "http_error", "may not be asked: it is asked over https:// only."),
         ("http://127.0.0.1:1/mcp", "http_error", "cannot be reached"),
         ("http://[broken/mcp", "http_error", "cannot be reached"),
     ],

@@ -124,7 +124,7 @@ async def test_nothing_of_an_exception_is_told(
     outcome = await run(runner, "break_down")
     assert (outcome.error.message, outcome.healthy) == ("break_down failed.", False)
     assert "hunter2" not in repr(outcome) + caplog.text
-    assert "RuntimeError" in caplog.text
+    assert "the Python tool break_down failed: RuntimeError" in caplog.text
 
 
 async def test_what_blocks_does_not_block_calls(installed: Path, runner: PythonRunner) -> None:
