@@ -21,6 +21,7 @@ PATHS = ("agents/", "conversations/", "agents/{name}-desk/", "conversations/sess
 @pytest.fixture(autouse=True)
 def _room(settings) -> None:
     settings.LIMITS = settings.LIMITS | {"requests_per_minute": 100_000}
+    settings.POSTGRES_READ_TIMEOUT_MS = 20_000
 
 
 def count_crossings(world: World) -> tuple[int, int]:
@@ -34,7 +35,7 @@ def count_crossings(world: World) -> tuple[int, int]:
         if number < THREADS:
             barrier.wait()
         try:
-            if number % 5 == 4:
+            if number % 9 == 4:  # changes of one agent wait for each other
                 body = {"name": f"Renamed by {own}"}
                 answer = client.patch(f"/api/v1/agents/{own}-desk/", json.dumps(body), "application/json")
             else:
