@@ -126,8 +126,9 @@ def describe(demo: dict[str, Any], llm_note: str) -> str:
   REST       {demo["base_url"]}/api/v1/docs/      key {demo["api_key"]}
   Realtime   {demo["realtime_url"]}
 {llm_note}
-  Talk to it with a recording:
+  Talk to it with a recording, or in text:
     ./avb call tests/clips/jfk.wav
+    ./avb chat demo
 
   Or from Python (pip install "openai[realtime]"):
     from openai import OpenAI
