@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from speech import audio, jobs
 from speech.answers import wait_for_answer
+from speech.connections import close_redis, open_redis
 from speech.engines import TTS_HZ, Heard, Pcm, Segment, SpeechFailed, SpokenChunk, Transcript, Word
 from speech.replies import Inbox, Replies
 from speech.tts.voices import resolve_voice
@@ -64,16 +62,7 @@ class RemoteSpeech:
         self.gateway_id = gateway_id
         self._patience = patience
         self._replies = Replies(redis_url, gateway_id, patience.outage_s)
-        pool = redis.BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=32,
-            timeout=patience.outage_s,
-            socket_timeout=patience.outage_s,
-            socket_connect_timeout=patience.outage_s,
-            retry=Retry(NoBackoff(), 0),
-        )
-        # redis-py types one answer for all protocols and decodings; here keys and values are bytes.
-        self._redis: Any = redis.Redis(connection_pool=pool)
+        self._redis = open_redis(redis_url, patience.outage_s, connections=32)
         # One thread, so that a broker that hangs holds up the next submission and never the event loop.
         self._submitting = ThreadPoolExecutor(1, thread_name_prefix="speech-submit")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,8 +81,7 @@ class RemoteSpeech:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._patience.outage_s)
         self._submitting.shutdown(wait=False, cancel_futures=True)
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await close_redis(self._redis)
 
     async def transcribe(
         self,

@@ -17,13 +17,11 @@ from typing import Any, Literal, Protocol
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from agents.egress.metrics import BREAKERS
 from speech.answers import wait_for_answer
+from speech.connections import close_redis, open_redis
 
 log = logging.getLogger(__name__)
 
@@ -272,21 +270,12 @@ class _Scripts:
     """One loop's connections."""
 
     def __init__(self, redis_url: str, timeout_s: float) -> None:
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=16,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 1),
-        )
-        self._redis: Any = redis.asyncio.Redis(connection_pool=pool)
+        self._redis = open_redis(redis_url, timeout_s, connections=16, retries=1)
         self.ask = self._redis.register_script(ASK)
         self.tell = self._redis.register_script(TELL)
 
     async def close(self) -> None:
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await close_redis(self._redis)
 
 
 @dataclass(slots=True)

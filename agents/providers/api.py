@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agents.providers import operations, queries
-from agents.providers.checking import TooBusy, check_provider
+from agents.providers.checking import check_provider
 from agents.providers.models import Provider
 from agents.providers.queries import ListedProvider
 from agents.providers.serializers import (
@@ -20,6 +20,7 @@ from agents.providers.serializers import (
     ProviderShape,
     ProvidersSerializer,
 )
+from tenants.api.places import TooBusy
 from tenants.permissions import Scope
 from tenants.rest import TenantAPIView
 

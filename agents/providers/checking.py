@@ -1,10 +1,7 @@
 """Asking a provider for one word, to see whether it answers."""
 
 import asyncio
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -15,6 +12,7 @@ from agents.llm.failover import label_of
 from agents.llm.pool import make_adapter, make_client
 from agents.llm.providers import Provider
 from agents.llm.types import LlmError, Message, Request
+from tenants.api.places import Places
 
 CHECK_S = 10.0
 ASKED = Request((Message("user", "Say: ok."),), max_tokens=16)
@@ -31,32 +29,13 @@ class Checked:
     message: str = ""
 
 
-class TooBusy(Exception):
-    """Others are at it: a request of the API holds a connection to the database until it is answered."""
-
-
-_lock = threading.Lock()
-_underway = 0
+_places = Places(lambda: settings.PROVIDER_CHECKS)
 
 
 def check_provider(provider: Provider, model: str = "") -> Checked:
     """Whether it answers now; no breaker is asked or told. Blocks for ``CHECK_S`` at most. Raises TooBusy."""
-    with _place():
+    with _places.take():
         return asyncio.run(_check(provider, model or provider.model))
-
-
-@contextmanager
-def _place() -> Iterator[None]:
-    global _underway
-    with _lock:
-        if _underway >= settings.PROVIDER_CHECKS:
-            raise TooBusy
-        _underway += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _underway -= 1
 
 
 async def _check(provider: Provider, model: str) -> Checked:

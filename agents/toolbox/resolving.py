@@ -127,9 +127,7 @@ class _Found:
     def server(self, ref: JsonObject) -> live.McpServer:
         """Raises _Gone."""
         label = ref["server"]
-        definition = _definition(ref) | {
-            part: ref[part] for part in ("allowed_tools", "require_approval") if part in ref
-        }
+        definition = _definition(ref) | {part: ref[part] for part in NARROWED if part in ref}
         if ("server", label) not in self._rows:
             raise _Gone("it is disabled or deleted")
         url, sealed = self._rows["server", label]

@@ -6,9 +6,7 @@ at once; who comes then is asked to come again.
 
 import asyncio
 import json
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import httpx2
@@ -26,16 +24,12 @@ from agents.toolbox.resolving import live_server, live_tool
 from agents.tools.http import HttpToolInvalid, check_address
 from agents.tools.toolbox import LiveToolbox
 from agents.tools.types import JsonObject, ToolAnswer, ToolContext, ToolSpec
+from tenants.api.places import Places
 from tenants.limits.counters import Limiter
 
 Answer = TypeVar("Answer")
 FETCH_S = 10.0
-_underway = 0
-_lock = threading.Lock()
-
-
-class TooBusy(Exception):
-    """Others are at it."""
+places = Places(lambda: settings.TOOL_TRIES)
 
 
 def try_tool(tool: Tool, arguments: JsonObject, variables: Mapping[str, str]) -> ToolAnswer:
@@ -95,20 +89,5 @@ def _run(ask: Callable[[LiveToolbox], Awaitable[Answer]]) -> Answer:
             await breakers.stop()
             await limiter.stop()
 
-    with place():
+    with places.take():
         return asyncio.run(run())
-
-
-@contextmanager
-def place() -> Iterator[None]:
-    """One of the few. Raises TooBusy."""
-    global _underway
-    with _lock:
-        if _underway >= settings.TOOL_TRIES:
-            raise TooBusy
-        _underway += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _underway -= 1

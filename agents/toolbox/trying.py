@@ -26,6 +26,7 @@ from agents.toolbox.serializers import (
 from agents.tools.builtin import BUILTINS
 from agents.tools.python import list_python_tools
 from agents.tools.types import ToolSpec, ToolsUnavailable
+from tenants.api.places import TooBusy
 from tenants.audit.operations import record
 from tenants.permissions import Scope
 
@@ -79,7 +80,7 @@ class Import(ToolboxView):
             words = "Give the document itself, or the url where it is: one of the two."
             raise ValidationError({"document": [ErrorDetail(words, "invalid")]})
         keys = asked.get("operations")
-        with refusals(), asking(), running.place():
+        with refusals(), asking(), running.places.take():
             text = asked["document"] if "document" in asked else running.fetch_document(asked["url"])
             document = read_document(
                 text, source_url=asked.get("url", ""), server_url=asked.get("server_url", ""), chosen=keys
@@ -157,7 +158,7 @@ class asking:  # noqa: N801  (reads as a statement)
         return None
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, running.TooBusy):
+        if isinstance(error, TooBusy):
             raise Busy from error
         if isinstance(error, ToolsUnavailable):
             raise ServerFailed(error.error.message, "mcp_server_failed") from error

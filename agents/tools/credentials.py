@@ -34,7 +34,6 @@ KEPT_TOKENS = 1_000
 TOKEN_ANSWER_BYTES = 64 * 1024
 TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 FAULT = re.compile(r"[A-Za-z0-9_.:/-]{1,80}")
-ALGORITHMS = ("HS256", "RS256", "ES256")
 
 
 NOTHING = httpx2.Auth()

@@ -3,14 +3,12 @@ the agent that it calls. In Redis, for every gateway. Without it calls begin wit
 
 import asyncio
 import logging
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from speech.connections import close_redis, open_redis
 from tenants.limits.allowance import fingerprint
 
 WRITES_MAX = 64
@@ -34,15 +32,7 @@ class ActiveAgents:
     """``ttl_s`` 0 keeps nothing; ``timeout_s`` bounds each answer."""
 
     def __init__(self, redis_url: str, timeout_s: float, ttl_s: int) -> None:
-        pool = redis.BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=8,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._redis: Any = redis.Redis(connection_pool=pool)
+        self._redis = open_redis(redis_url, timeout_s, connections=8)
         self._ttl_s = ttl_s
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -79,5 +69,4 @@ class ActiveAgents:
     async def stop(self) -> None:
         """What is being written is written first."""
         await asyncio.gather(*self._writes)
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await close_redis(self._redis)

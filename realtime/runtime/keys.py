@@ -3,13 +3,10 @@ is not looked up for any more, but for keys that are known."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from speech.connections import close_redis, open_redis
 from tenants.keys import credential as credentials
 from tenants.keys.credential import Credential
 from tenants.keys.refusals import KeyRefused
@@ -40,15 +37,7 @@ class Keys:
         unknown: Callable[[str], Counter],
         ttl_s: int,
     ) -> None:
-        pool = redis.BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=16,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 1),
-        )
-        self._redis: Any = redis.Redis(connection_pool=pool)
+        self._redis = open_redis(redis_url, timeout_s, connections=16, retries=1)
         self._look_up = look_up
         self._limiter = limiter
         self._unknown = unknown
@@ -80,5 +69,4 @@ class Keys:
         return found
 
     async def stop(self) -> None:
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await close_redis(self._redis)

@@ -11,11 +11,9 @@ import time
 from typing import Any
 
 import msgspec
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from speech.connections import close_redis, open_redis
 from tenants.keys.credential import Kind
 
 PREFIX = "ek_"
@@ -89,16 +87,7 @@ class ClientSecrets:
 
     def __init__(self, redis_url: str, timeout_s: float, per_key: int, tenant_bytes: int = 16 * 1024 * 1024) -> None:
         self._per_key, self._tenant_bytes = per_key, tenant_bytes
-        pool = redis.BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=8,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
-        # redis-py types one answer for all protocols and decodings; here keys and values are bytes.
-        self._redis: Any = redis.Redis(connection_pool=pool)
+        self._redis = open_redis(redis_url, timeout_s, connections=8)
 
     async def create(self, secret: ClientSecret, ttl_s: int) -> str:
         """The secret's value, which is kept nowhere. It may open several sessions. Raises TooManySecrets and
@@ -140,8 +129,7 @@ class ClientSecrets:
         return msgspec.json.decode(found, type=ClientSecret) if found is not None else None
 
     async def stop(self) -> None:
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await close_redis(self._redis)
 
 
 def is_client_secret(key: str) -> bool:

@@ -1,5 +1,6 @@
 """Events in, rows out: whatever the order, and however often."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -59,11 +60,8 @@ def histories(draw: st.DrawFn) -> list[Any]:
     return events
 
 
-@given(history=histories(), data=st.data())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_order_and_any_repetition_leave_the_same_rows(
-    alpha: World, history: list[Any], data: st.DataObject
-) -> None:
+def check_order_and_repetition(history: list[Any], data: st.DataObject, rows: Callable[[], Any]) -> None:
+    """Events leave the same ``rows``, in whatever order, however often and in whichever batches they come."""
     shuffled = data.draw(st.permutations(history))
     repeated = shuffled + data.draw(st.lists(st.sampled_from(history), max_size=4))
     cut = data.draw(st.integers(0, len(repeated)))
@@ -77,6 +75,14 @@ def test_any_order_and_any_repetition_leave_the_same_rows(
         apply_events(repeated[cut:])
         assert rows() == expected
         transaction.set_rollback(True)
+
+
+@given(history=histories(), data=st.data())
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_order_and_any_repetition_leave_the_same_rows(
+    alpha: World, history: list[Any], data: st.DataObject
+) -> None:
+    check_order_and_repetition(history, data, rows)
 
 
 def test_items_that_come_before_their_call_are_kept(alpha: World) -> None:

@@ -4,19 +4,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from django.db import DataError, transaction
+from django.db import DataError
 from django_tenants.utils import tenant_context
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agents.tools.types import Receipt
 from agents.trials.models import CallOutcome
-from realtime.archive.events import CallEnded, CallStarted, ItemStored, Outcome, decode_event, encode_event
+from realtime.archive.events import CallEnded, CallStarted, ItemStored, Outcome
 from realtime.archive.models import Conversation, Item
 from realtime.archive.operations import apply_events
 from realtime.archive.text import plain_text
 from tenants.audit.models import Entry
 from tenants.audit.verification import verify
+from tests.record.test_archive_events import check_order_and_repetition
 from tests.record.world import BEGUN, Api, World
 
 
@@ -116,19 +117,7 @@ def histories(draw: st.DrawFn) -> list[Any]:
 def test_any_order_and_any_repetition_leave_the_same_rows(
     alpha: World, history: list[Any], data: st.DataObject
 ) -> None:
-    shuffled = data.draw(st.permutations(history))
-    repeated = shuffled + data.draw(st.lists(st.sampled_from(history), max_size=4))
-    cut = data.draw(st.integers(0, len(repeated)))
-    with transaction.atomic():
-        for event in history:
-            apply_events([decode_event(encode_event(event))])
-        expected = rows()
-        transaction.set_rollback(True)
-    with transaction.atomic():
-        apply_events(repeated[:cut])
-        apply_events(repeated[cut:])
-        assert rows() == expected
-        transaction.set_rollback(True)
+    check_order_and_repetition(history, data, rows)
 
 
 # --- outcomes ---

@@ -112,7 +112,7 @@ def test_only_so_many_are_tried_at_once(alpha_api: Api, tool_server: ToolServer,
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with running.place():
+        with running.places.take():
             entered.set()
             leave.wait(10)
 
